@@ -1,0 +1,3 @@
+//! The Envoy Management Service.
+pub mod record;
+pub mod xds;

@@ -1,0 +1,2 @@
+//! The `ems` binary.
+fn main() {}
