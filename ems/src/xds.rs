@@ -2,9 +2,10 @@
 //!
 //! What a node may see reaches it through [`Source`] and [`View`]; what changed reaches it as [`Changed`].
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 /// The xDS resource types that are served, in the order in which changes are pushed on an aggregated stream: what is
 /// pointed at goes before what points at it (make before break). Removals go in reverse.
@@ -24,23 +25,157 @@ pub enum ResourceType {
     Route,
 }
 
-/// One resource as it goes over the wire. Encoded once, shared by every stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
+impl ResourceType {
+    /// Every type, in the order of pushes.
+    pub const ALL: [Self; 6] = [
+        Self::Secret,
+        Self::Cluster,
+        Self::Endpoints,
+        Self::ExtensionConfig,
+        Self::Listener,
+        Self::Route,
+    ];
+
+    /// The type URL of its resources and of the requests for them.
+    pub const fn type_url(self) -> &'static str {
+        match self {
+            Self::Secret => "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret",
+            Self::Cluster => "type.googleapis.com/envoy.config.cluster.v3.Cluster",
+            Self::Endpoints => "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment",
+            Self::ExtensionConfig => {
+                "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+            }
+            Self::Listener => "type.googleapis.com/envoy.config.listener.v3.Listener",
+            Self::Route => "type.googleapis.com/envoy.config.route.v3.RouteConfiguration",
+        }
+    }
+
+    /// The type of this URL, where it is one that is served.
+    pub fn from_type_url(url: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_url() == url)
+    }
+}
+
+impl fmt::Display for ResourceType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Secret => "secret",
+            Self::Cluster => "cluster",
+            Self::Endpoints => "endpoints",
+            Self::ExtensionConfig => "extension_config",
+            Self::Listener => "listener",
+            Self::Route => "route",
+        })
+    }
+}
+
+/// One resource, encoded once as it goes over the wire and shared by every stream.
+///
+/// A delta response carries a `Resource` message around the `Any`, a state-of-the-world response the bare `Any`; both
+/// have field number 2. With the `Any` last in the `Resource` message, one buffer serves both: the second form is the
+/// end of the first.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
+    name: Arc<str>,
+    version: Arc<str>,
+    wire: Bytes,
+    any_at: usize,
+    body_at: usize,
+}
+
+impl Resource {
+    /// A resource whose version is a hash of its content, so that EMS replicas agree and a reconnect re-sends only
+    /// what differs. `body` is the encoded message.
+    pub fn new(kind: ResourceType, name: impl Into<Arc<str>>, body: &[u8]) -> Self {
+        let version = format!("{:016x}", xxhash_rust::xxh3::xxh3_64(body));
+        Self::with_version(kind, name, version, body)
+    }
+
+    /// A resource whose version somebody else decided. It must differ whenever the content does.
+    pub fn with_version(
+        kind: ResourceType,
+        name: impl Into<Arc<str>>,
+        version: impl Into<Arc<str>>,
+        body: &[u8],
+    ) -> Self {
+        let (name, version) = (name.into(), version.into());
+        let url = kind.type_url();
+        let any_len = field_len(url.len()) + field_len(body.len());
+        let message_len = field_len(version.len()) + field_len(name.len()) + field_len(any_len);
+        let mut wire = BytesMut::with_capacity(field_len(message_len));
+        put_header(&mut wire, 2, message_len);
+        put_field(&mut wire, 1, version.as_bytes());
+        put_field(&mut wire, 3, name.as_bytes());
+        let any_at = wire.len();
+        put_header(&mut wire, 2, any_len);
+        put_field(&mut wire, 1, url.as_bytes());
+        put_header(&mut wire, 2, body.len());
+        let body_at = wire.len();
+        wire.put_slice(body);
+        Self {
+            name,
+            version,
+            wire: wire.freeze(),
+            any_at,
+            body_at,
+        }
+    }
+
     /// Its name, unique within its type for one view.
-    pub name: Arc<str>,
-    /// A hash of the content, so that EMS replicas agree and a reconnect re-sends only what differs.
-    pub version: Arc<str>,
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// Its version.
+    pub fn version(&self) -> &Arc<str> {
+        &self.version
+    }
+
     /// The encoded message (the `value` of a `google.protobuf.Any`).
-    pub body: Bytes,
+    pub fn body(&self) -> Bytes {
+        self.wire.slice(self.body_at..)
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.version)
+    }
+}
+
+/// The length of a length-delimited field whose number is below 16.
+fn field_len(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
+}
+
+fn put_header(to: &mut BytesMut, number: u32, len: usize) {
+    encode_key(number, WireType::LengthDelimited, to);
+    encode_varint(len as u64, to);
+}
+
+fn put_field(to: &mut BytesMut, number: u32, value: &[u8]) {
+    put_header(to, number, value.len());
+    to.put_slice(value);
 }
 
 /// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers.
 pub trait View: Send + Sync {
     /// The resource of this name, made on demand; `None` where no such thing exists.
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>>;
+
     /// The names that a wildcard subscription covers for this node.
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>>;
+
+    /// Whether a wildcard subscription covers this name: asked for each changed name on each wildcard stream, so
+    /// worth answering faster than by a search.
+    fn covers(&self, kind: ResourceType, name: &str) -> bool {
+        self.wildcard(kind).iter().any(|known| &**known == name)
+    }
+
+    /// What `version_info` and `system_version_info` shall say; `None`: a hash of what is sent.
+    fn type_version(&self, _kind: ResourceType) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// Gives each node its view.
