@@ -1,7 +1,19 @@
 //! Checked records: what the registry holds. A value of these types makes sense by itself; parsing from the schema's
 //! raw messages reports every error with its path.
 //!
+//! What was written is what reads back: the registry keeps the message beside its checked form, and defaults show only
+//! in the latter.
+//!
 //! Pure: knows nothing of how records are stored, served or turned into xDS resources.
+
+mod field;
+mod network;
+mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use field::{FieldError, Invalid};
+pub use parse::RETRY_CONDITIONS;
 
 use std::{net::IpAddr, time::Duration};
 

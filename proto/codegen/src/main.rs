@@ -55,9 +55,12 @@ fn generate(schema: &Schema, root: &Path, out: &Path) -> Result<()> {
         fs::write(&path, compiler.encode_file_descriptor_set())
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    let mut config = tonic_prost_build::Config::new();
+    // Messages know their names, by which their descriptors are found.
+    config.enable_type_names();
     tonic_prost_build::configure()
         .out_dir(out)
-        .compile_fds(compiler.file_descriptor_set())
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)
         .with_context(|| format!("cannot write the code of {}", schema.file))
 }
 
