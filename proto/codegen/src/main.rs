@@ -22,12 +22,26 @@ struct Schema {
     descriptors: Option<&'static str>,
 }
 
-const SCHEMAS: &[Schema] = &[Schema {
-    include: "proto",
-    file: "isthmus/v1/registry.proto",
-    out: "proto/src/generated",
-    descriptors: Some("isthmus.v1.bin"),
-}];
+const SCHEMAS: &[Schema] = &[
+    Schema {
+        include: "proto",
+        file: "isthmus/v1/registry.proto",
+        out: "proto/src/generated",
+        descriptors: Some("isthmus.v1.bin"),
+    },
+    Schema {
+        include: "examples/schema-update/proto",
+        file: "schema_update.proto",
+        out: "examples/schema-update/src/generated",
+        descriptors: None,
+    },
+    Schema {
+        include: "tests/upstream/proto",
+        file: "echo.proto",
+        out: "tests/upstream/src/generated",
+        descriptors: None,
+    },
+];
 
 fn main() -> Result<()> {
     let root = workspace();
