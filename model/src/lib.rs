@@ -1,8 +1,27 @@
 //! The words that every part of Isthmus shares: names, destinations, the filter's config and the routing decision.
 //!
 //! Pure: no I/O, no clock, no randomness, and no dependency but serde, so that the Wasm filter, EMS and the tests run
-//! the very same code.
+//! the very same code. A request takes this way:
+//!
+//! ```text
+//! headers -> Request::collect -> Caller::parse -> decide -> Route | Reject
+//! ```
 
+pub mod access;
+pub mod config;
+pub mod decide;
 pub mod name;
+pub mod receipt;
+pub mod refusal;
+pub mod request;
 
-pub use name::{ClusterName, NameError, RegionName, ServiceName, VersionLabel};
+#[cfg(test)]
+mod testing;
+
+pub use access::{Granted, Identity, Pattern};
+pub use config::{Config, ConfigError, Headers, Mode, RawConfig, RawHeaders, RawService};
+pub use decide::{Decision, Kind, Route, decide};
+pub use name::{ANY_REGION, ClusterName, Name, NameError, RegionName, ServiceName, VersionLabel};
+pub use receipt::write_receipt;
+pub use refusal::{Code, Refusal};
+pub use request::{Caller, Request, Wish};

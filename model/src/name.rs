@@ -1,7 +1,7 @@
 //! Names that cross crates, checked once. A value of one of these types is a valid name; there is no other way to
 //! make one.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, ops::Deref};
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
@@ -139,7 +139,7 @@ struct Rule {
 }
 
 const SERVICE: Rule = Rule {
-    limit: 253,
+    limit: LONGEST,
     fold_case: true,
     inner: |b| matches!(b, b'.' | b'-'),
 };
@@ -154,8 +154,69 @@ const VERSION: Rule = Rule {
     inner: |b| matches!(b, b'.' | b'_' | b'-'),
 };
 
-/// Checks bytes against a rule. The text is borrowed unless its case has to be folded.
-fn check<'a>(bytes: &'a [u8], rule: &Rule) -> Result<Cow<'a, str>, NameError> {
+/// The longest name of any kind.
+const LONGEST: usize = 253;
+
+/// A checked name that owns nothing on the heap: it borrows the bytes it was made from or, where their case had to be
+/// folded, holds a short copy. The request path lives on these.
+#[derive(Clone)]
+pub struct Name<'a>(Text<'a>);
+
+#[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would put every gRPC service name on the heap, once a request"
+)]
+enum Text<'a> {
+    Borrowed(&'a str),
+    Folded { bytes: [u8; LONGEST], len: usize },
+}
+
+impl Name<'_> {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match &self.0 {
+            Text::Borrowed(text) => text,
+            // Only checked ASCII is ever put here, so the fallback is not reached.
+            Text::Folded { bytes, len } => bytes
+                .get(..*len)
+                .and_then(|bytes| str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl Deref for Name<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+impl PartialEq for Name<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Name<'_> {}
+
+/// Checks bytes against a rule, and folds their case where the rule says so.
+fn check<'a>(bytes: &'a [u8], rule: &Rule) -> Result<Name<'a>, NameError> {
     if bytes.is_empty() {
         return Err(NameError::Empty);
     }
@@ -163,21 +224,27 @@ fn check<'a>(bytes: &'a [u8], rule: &Rule) -> Result<Cow<'a, str>, NameError> {
         return Err(NameError::TooLong { limit: rule.limit });
     }
     let last = bytes.len() - 1;
-    let mut folded = false;
+    let mut upper = false;
     for (at, &byte) in bytes.iter().enumerate() {
         let edge = at == 0 || at == last;
         if !(byte.is_ascii_alphanumeric() || (!edge && (rule.inner)(byte))) {
             return Err(NameError::BadByte { byte, at });
         }
-        folded |= rule.fold_case && byte.is_ascii_uppercase();
+        upper |= byte.is_ascii_uppercase();
     }
-    // Only ASCII got this far, so this neither fails nor replaces anything.
+    if upper && rule.fold_case {
+        let mut folded = [0; LONGEST];
+        for (to, from) in folded.iter_mut().zip(bytes) {
+            *to = from.to_ascii_lowercase();
+        }
+        return Ok(Name(Text::Folded {
+            bytes: folded,
+            len: bytes.len(),
+        }));
+    }
+    // Only ASCII got this far, so this does not fail.
     let text = str::from_utf8(bytes).map_err(|_| NameError::Empty)?;
-    Ok(if folded {
-        Cow::Owned(text.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(text)
-    })
+    Ok(Name(Text::Borrowed(text)))
 }
 
 impl ServiceName {
@@ -185,7 +252,7 @@ impl ServiceName {
     ///
     /// # Errors
     /// What is wrong with the name.
-    pub fn check(bytes: &[u8]) -> Result<Cow<'_, str>, NameError> {
+    pub fn check(bytes: &[u8]) -> Result<Name<'_>, NameError> {
         check(bytes, &SERVICE)
     }
 }
@@ -195,9 +262,9 @@ impl RegionName {
     ///
     /// # Errors
     /// What is wrong with the name.
-    pub fn check(bytes: &[u8]) -> Result<Cow<'_, str>, NameError> {
+    pub fn check(bytes: &[u8]) -> Result<Name<'_>, NameError> {
         match check(bytes, &REGION)? {
-            name if name == ANY_REGION => Err(NameError::Reserved),
+            name if name.as_str() == ANY_REGION => Err(NameError::Reserved),
             name => Ok(name),
         }
     }
@@ -208,7 +275,7 @@ impl VersionLabel {
     ///
     /// # Errors
     /// What is wrong with the label.
-    pub fn check(bytes: &[u8]) -> Result<Cow<'_, str>, NameError> {
+    pub fn check(bytes: &[u8]) -> Result<Name<'_>, NameError> {
         check(bytes, &VERSION)
     }
 }
@@ -221,13 +288,19 @@ macro_rules! owned_name {
             /// # Errors
             /// What is wrong with the name.
             pub fn parse(bytes: &[u8]) -> Result<Self, NameError> {
-                Ok(Self(Self::check(bytes)?.into()))
+                Ok(Self(Self::check(bytes)?.as_str().into()))
             }
 
             /// The name as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
+            }
+
+            /// The name as it is passed along the request path.
+            #[must_use]
+            pub fn as_name(&self) -> Name<'_> {
+                Name(Text::Borrowed(&self.0))
             }
         }
 

@@ -1,0 +1,24 @@
+//! From the bytes of the plugin configuration to a checked config.
+
+use isthmus_model::{Config, RawConfig};
+
+/// Reads a config.
+///
+/// # Errors
+/// Every reason why it is none, each with the path of the field; what is not even JSON of the right shape is found one at
+/// a time.
+pub(crate) fn load(bytes: &[u8]) -> Result<Config, Vec<String>> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(vec![
+            "the plugin configuration is empty: it needs at least {\"region\": \"…\"}".to_owned(),
+        ]);
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let raw: RawConfig =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| vec![error.to_string()])?;
+    json.end().map_err(|error| vec![error.to_string()])?;
+    Config::check(raw).map_err(|errors| errors.iter().map(ToString::to_string).collect())
+}
+
+#[cfg(test)]
+mod tests;

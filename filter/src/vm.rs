@@ -1,0 +1,231 @@
+//! What Envoy calls, and what is called in Envoy: one VM is one thread, so this state needs no locks.
+//!
+//! Fails closed: where the host does not do what it should, the request is refused as `internal`.
+
+use std::cell::RefCell;
+
+use isthmus_model::{
+    Caller, Code, Config, Decision, Kind, Mode, RawHeaders, Refusal, Request, Route, decide,
+    write_receipt,
+};
+
+use crate::{
+    abi::{self, Action, HostError, HostResult, Level, Map},
+    counts::{self, Counts},
+    edits::{Edit, Texts, edits},
+    load::load,
+    pairs::Pairs,
+    receipts::{Change, Receipt, Receipts},
+    reply::Reply,
+    roots::Roots,
+};
+
+/// How often counts are handed to Envoy.
+const FLUSH_MILLISECONDS: u32 = 250;
+
+/// Since 1.33 Envoy keeps the route it had found before the filters ran, unless told to forget it.
+const FORGET_ROUTE: &str = "clear_route_cache";
+
+/// The URI of the peer's certificate.
+const PEER_URI: &str = "connection\0uri_san_peer_certificate";
+
+thread_local! {
+    static VM: RefCell<Vm> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Vm {
+    configs: Roots<Config>,
+    receipts: Receipts,
+    counts: Counts,
+    counters: Vec<u32>,
+    texts: Texts,
+}
+
+/// A context begins: a stream, if it has a parent.
+pub(crate) fn on_context_create(context: u32, parent: u32) {
+    if parent != 0 {
+        VM.with_borrow_mut(|vm| vm.configs.open(context, parent));
+    }
+}
+
+/// A plugin's configuration has come. `false` makes Envoy keep what it has.
+pub(crate) fn on_configure(root: u32, size: usize) -> bool {
+    let result = abi::plugin_configuration(size)
+        .map_err(|HostError(status)| {
+            vec![format!(
+                "the plugin configuration cannot be read: status {status}"
+            )]
+        })
+        .and_then(|bytes| load(&bytes));
+    match result {
+        Ok(config) => {
+            abi::log(
+                Level::Info,
+                &format!(
+                    "isthmus: config {:?} of region {} is in force",
+                    config.version(),
+                    config.region()
+                ),
+            );
+            VM.with_borrow_mut(|vm| vm.configure(root, config)).is_ok()
+        }
+        Err(problems) => {
+            for problem in problems {
+                abi::log(Level::Error, &format!("isthmus: bad config: {problem}"));
+            }
+            false
+        }
+    }
+}
+
+/// Time to hand over counts.
+pub(crate) fn on_tick() {
+    VM.with_borrow_mut(Vm::flush);
+}
+
+/// The headers of a request have come.
+pub(crate) fn on_request_headers(stream: u32) -> Action {
+    VM.with_borrow_mut(|vm| vm.request(stream))
+}
+
+/// The headers of a response are about to leave.
+pub(crate) fn on_response_headers(stream: u32) -> Action {
+    VM.with_borrow_mut(|vm| vm.response(stream));
+    Action::Continue
+}
+
+impl Vm {
+    fn configure(&mut self, root: u32, config: Config) -> HostResult<()> {
+        if self.counters.is_empty() {
+            self.counters = counts::names()
+                .map(|name| abi::define_counter(&name))
+                .collect::<HostResult<_>>()?;
+        }
+        abi::set_tick_period(FLUSH_MILLISECONDS)?;
+        self.configs.put(root, config);
+        // Being told when a context ends would be one more callback for every stream. Asking now costs nothing.
+        self.configs
+            .retain(|other| other == root || abi::set_effective_context(other).is_ok());
+        abi::set_effective_context(root)
+    }
+
+    fn flush(&mut self) {
+        for (at, by) in self.counts.drain() {
+            if let Some(&counter) = self.counters.get(at) {
+                // A count that Envoy does not take is lost; requests are not.
+                let _ = abi::increment_counter(counter, by);
+            }
+        }
+    }
+
+    fn request(&mut self, stream: u32) -> Action {
+        let Some(config) = self.configs.of(stream) else {
+            return refuse_internal("the filter has no config", &mut self.counts);
+        };
+        let names = config.headers();
+        let bytes = abi::request_headers().unwrap_or_default();
+        let mut pairs = Pairs::new(&bytes);
+        let request = Request::collect(names, &mut pairs);
+        // Every request has headers, so none means that the host did not give them.
+        if bytes.is_empty() || pairs.is_broken() {
+            return refuse_internal("the headers could not be read", &mut self.counts);
+        }
+        let peer = match config.mode() {
+            Mode::Outbound => None,
+            Mode::Gateway => abi::property(PEER_URI).ok(),
+        };
+        let caller = Caller::parse(config, &request, peer.as_deref());
+        let decision = match &caller {
+            Ok(caller) => decide(config, caller),
+            Err(refusal) => Decision::Reject(refusal.clone()),
+        };
+        self.counts.add(&decision);
+        match &decision {
+            Decision::Route(route) => {
+                let sent = send_on(edits(names, &request, route, &mut self.texts));
+                if sent.is_err() {
+                    return refuse_internal("the headers could not be set", &mut self.counts);
+                }
+                if request.asks_for_receipt() {
+                    self.receipts.put(stream, receipt(config, route, &decision));
+                }
+                Action::Continue
+            }
+            Decision::Reject(refusal) => {
+                let receipt = (request.asks_for_receipt() && config.debug())
+                    .then(|| receipt_text(config, &decision));
+                refuse(&Reply::new(
+                    names,
+                    refusal,
+                    request.is_grpc(),
+                    receipt.as_deref(),
+                ))
+            }
+        }
+    }
+
+    fn response(&mut self, stream: u32) {
+        let Some(Receipt { header, change }) = self.receipts.take(stream) else {
+            return;
+        };
+        // A response without its receipt is still a good response.
+        let _ = match change {
+            Change::Replace(text) => abi::replace_header(Map::Response, &header, &text),
+            Change::Add(text) => abi::add_header(Map::Response, &header, &text),
+            Change::Strip => abi::remove_header(Map::Response, &header),
+        };
+    }
+}
+
+fn send_on<'a>(edits: impl Iterator<Item = Edit<'a>>) -> HostResult<()> {
+    for edit in edits {
+        match edit {
+            Edit::Set(name, value) => abi::replace_header(Map::Request, name, value)?,
+            Edit::Remove(name) => abi::remove_header(Map::Request, name)?,
+        }
+    }
+    abi::call_foreign_function(FORGET_ROUTE)
+}
+
+fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>) -> Receipt {
+    let change = if !config.debug() {
+        Change::Strip
+    } else if route.kind == Kind::Local {
+        // What comes from this region passed no gateway, so a receipt in it is not one of ours.
+        Change::Replace(receipt_text(config, decision))
+    } else {
+        Change::Add(receipt_text(config, decision))
+    };
+    Receipt {
+        header: config.headers().receipt.clone(),
+        change,
+    }
+}
+
+fn receipt_text(config: &Config, decision: &Decision<'_>) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = write_receipt(&mut text, config, decision);
+    text
+}
+
+fn refuse(reply: &Reply) -> Action {
+    // If this fails the request hangs until its time-out: nothing can be said to the caller, but nothing is let through.
+    let _ = abi::send_local_response(
+        reply.status,
+        &reply.details,
+        &reply.body,
+        &reply.headers,
+        reply.grpc_status,
+    );
+    Action::Stop
+}
+
+/// For what should not happen. Whether the caller speaks gRPC may not be known; Envoy finds that out by itself.
+fn refuse_internal(message: &'static str, counts: &mut Counts) -> Action {
+    let refusal = Refusal::new(Code::Internal, message);
+    let reply = Reply::new(&RawHeaders::default(), &refusal, false, None);
+    counts.add(&Decision::Reject(refusal));
+    refuse(&reply)
+}

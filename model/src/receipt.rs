@@ -1,0 +1,47 @@
+//! The receipt: one line that says what was decided here and why, for the response to a request that asked for it.
+//!
+//! Its form is an item of a structured field list (RFC 9651), so that the receipts of several Envoys on the way read as one
+//! list: `"us";mode=outbound;config="7";rule="open";kind=remote;destination="payments.eu"`.
+
+use std::fmt::{self, Write};
+
+use crate::{config::Config, decide::Decision};
+
+/// Writes the receipt of a decision. No limits are consulted yet, so none are named.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_receipt(
+    out: &mut impl Write,
+    config: &Config,
+    decision: &Decision<'_>,
+) -> fmt::Result {
+    // Everything between the quotes is a checked name or text: none of it can hold a quote.
+    write!(
+        out,
+        "\"{}\";mode={};config=\"{}\"",
+        config.region(),
+        config.mode().as_str(),
+        config.version()
+    )?;
+    match decision {
+        Decision::Route(route) => {
+            write!(
+                out,
+                ";rule=\"{}\";kind={};destination=\"",
+                route.granted,
+                route.kind.as_str()
+            )?;
+            route.write_cluster(out)?;
+            out.write_char('"')?;
+            if let Some(caller) = &route.caller {
+                write!(out, ";caller=\"{caller}\"")?;
+            }
+            Ok(())
+        }
+        Decision::Reject(refusal) => write!(out, ";refused={}", refusal.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,276 @@
+//! What a request says about where it wants to go: first the few header values that matter ([`Request`]), then what
+//! they mean ([`Caller`]).
+//!
+//! Header values are bytes from strangers and stay bytes until a name was made of them. Nothing is copied to the heap.
+
+use std::fmt::Display;
+
+use crate::{
+    access::Identity,
+    config::{Config, Headers, Mode},
+    name::{ANY_REGION, Name, NameError, RegionName, ServiceName, VersionLabel},
+    refusal::{Code, Refusal},
+};
+
+/// A host name that ends so is one of the mesh.
+const MESH_SUFFIX: &[u8] = b".mesh";
+
+/// A header that must not be given twice: two values would mean two destinations.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Field<'a> {
+    #[default]
+    Absent,
+    Once(&'a [u8]),
+    Repeated,
+}
+
+impl<'a> Field<'a> {
+    fn put(&mut self, value: &'a [u8]) {
+        *self = match self {
+            Self::Absent => Self::Once(value),
+            Self::Once(_) | Self::Repeated => Self::Repeated,
+        };
+    }
+}
+
+/// The header values that decide, and which headers a caller must not set are there nevertheless.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    service: Field<'a>,
+    region: Field<'a>,
+    version: Field<'a>,
+    hops: Field<'a>,
+    debug: Field<'a>,
+    content_type: &'a [u8],
+    path: &'a [u8],
+    authority: &'a [u8],
+    has_caller: bool,
+    has_receipt: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Goes through all headers once. Names are lower case, as HTTP/2 and Envoy have them; `:path` and `:authority`
+    /// stand for the request line and `Host`.
+    pub fn collect(
+        names: &Headers,
+        headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Self {
+        let mut request = Self::default();
+        for (name, value) in headers {
+            match name {
+                b":path" => request.path = value,
+                b":authority" => request.authority = value,
+                b"content-type" => request.content_type = value,
+                name if name == names.service.as_bytes() => request.service.put(value),
+                name if name == names.region.as_bytes() => request.region.put(value),
+                name if name == names.version.as_bytes() => request.version.put(value),
+                name if name == names.debug.as_bytes() => request.debug.put(value),
+                name if name == names.hops.as_bytes() => request.hops.put(value),
+                name if name == names.caller.as_bytes() => request.has_caller = true,
+                name if name == names.receipt.as_bytes() => request.has_receipt = true,
+                _ => {}
+            }
+        }
+        request
+    }
+
+    /// Whether a refusal has to be given in the gRPC form. Same rule as Envoy's own: gRPC-Web is not gRPC.
+    #[must_use]
+    pub fn is_grpc(&self) -> bool {
+        self.content_type
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+    }
+
+    /// Whether there is a hops header.
+    #[must_use]
+    pub fn has_hops(&self) -> bool {
+        self.hops != Field::Absent
+    }
+
+    /// Whether there is a caller header.
+    #[must_use]
+    pub fn has_caller(&self) -> bool {
+        self.has_caller
+    }
+
+    /// Whether there is a receipt header; it belongs on responses alone.
+    #[must_use]
+    pub fn has_receipt(&self) -> bool {
+        self.has_receipt
+    }
+
+    /// Whether the request asks for a receipt.
+    #[must_use]
+    pub fn asks_for_receipt(&self) -> bool {
+        self.debug == Field::Once(b"1")
+    }
+
+    /// Whether the request says that it passed a gateway. Only gateways are in a position to say so; anything but
+    /// nothing or zero counts, for a loop must not hide behind a malformed number.
+    fn passed_gateway(&self) -> bool {
+        !matches!(self.hops, Field::Absent | Field::Once(b"0"))
+    }
+
+    /// The gRPC service in the path, where this is a call of the gRPC family.
+    fn grpc_service(&self) -> Option<&'a [u8]> {
+        if !self.content_type.starts_with(b"application/grpc") {
+            return None;
+        }
+        let path = self.path.strip_prefix(b"/").unwrap_or_default();
+        let end = path.iter().position(|&b| b == b'/').unwrap_or(path.len());
+        path.get(..end)
+    }
+
+    /// What comes before `.mesh` in the host, without the port.
+    fn mesh_host(&self) -> Option<&'a [u8]> {
+        let host = match self.authority.iter().rposition(|&b| b == b':') {
+            Some(colon) => self.authority.get(..colon)?,
+            None => self.authority,
+        };
+        let (head, suffix) = host.split_at_checked(host.len().checked_sub(MESH_SUFFIX.len())?)?;
+        suffix.eq_ignore_ascii_case(MESH_SUFFIX).then_some(head)
+    }
+}
+
+/// The region a request wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a name holds its folded text, see there"
+)]
+pub enum Wish<'a> {
+    /// It does not say.
+    Default,
+    /// The nearest with healthy endpoints.
+    Any,
+    /// This one.
+    Region(Name<'a>),
+}
+
+/// Who asks for what, in checked names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller<'a> {
+    /// Destination service.
+    pub service: Name<'a>,
+    /// Destination region.
+    pub region: Wish<'a>,
+    /// Pinned version.
+    pub version: Option<Name<'a>>,
+    /// At a gateway: who the peer certificate says it is, if it says so in our way.
+    pub peer: Option<Identity<'a>>,
+    /// Whether the request passed a gateway already.
+    pub passed_gateway: bool,
+}
+
+impl<'a> Caller<'a> {
+    /// Makes sense of a request. `peer_uri` is the URI of the peer certificate; only a gateway looks at it.
+    ///
+    /// The service is named by the header; else by the path of a gRPC call; else by a host `<service>.mesh` or
+    /// `<service>.<region>.mesh`. Service names may have dots, so of a host's labels the last one is a region if, and
+    /// only if, the config knows a region of that name (or it is `any`).
+    ///
+    /// # Errors
+    /// The refusal, if a name is missing or malformed.
+    pub fn parse(
+        config: &Config,
+        request: &Request<'a>,
+        peer_uri: Option<&'a [u8]>,
+    ) -> Result<Self, Refusal> {
+        let names = config.headers();
+        let (service, host_region) = find_service(config, request)?;
+        let region = match request.region {
+            Field::Absent => host_region,
+            Field::Once(text) if text.eq_ignore_ascii_case(ANY_REGION.as_bytes()) => Wish::Any,
+            Field::Once(text) => Wish::Region(
+                RegionName::check(text).map_err(|e| bad(Code::BadRegion, &names.region, &e))?,
+            ),
+            Field::Repeated => return Err(repeated(Code::BadRegion, &names.region)),
+        };
+        let version = match request.version {
+            Field::Absent => None,
+            Field::Once(text) => Some(
+                VersionLabel::check(text).map_err(|e| bad(Code::BadVersion, &names.version, &e))?,
+            ),
+            Field::Repeated => return Err(repeated(Code::BadVersion, &names.version)),
+        };
+        let peer = match config.mode() {
+            Mode::Outbound => None,
+            Mode::Gateway => {
+                peer_uri.and_then(|uri| Identity::from_spiffe(uri, config.trust_domain()))
+            }
+        };
+        Ok(Self {
+            service,
+            region,
+            version,
+            peer,
+            passed_gateway: request.passed_gateway(),
+        })
+    }
+}
+
+/// The service, and the region if the place that names the service names one too.
+fn find_service<'a>(
+    config: &Config,
+    request: &Request<'a>,
+) -> Result<(Name<'a>, Wish<'a>), Refusal> {
+    let header = &config.headers().service;
+    match request.service {
+        Field::Once(text) => {
+            let name = ServiceName::check(text).map_err(|e| bad(Code::BadService, header, &e))?;
+            return Ok((name, Wish::Default));
+        }
+        Field::Repeated => return Err(repeated(Code::BadService, header)),
+        Field::Absent => {}
+    }
+    if let Some(text) = request.grpc_service() {
+        let name = ServiceName::check(text)
+            .map_err(|e| bad(Code::BadService, "the gRPC service in the path", &e))?;
+        return Ok((name, Wish::Default));
+    }
+    if let Some(text) = request.mesh_host() {
+        let (service, region) = split_region(config, text);
+        let name = ServiceName::check(service)
+            .map_err(|e| bad(Code::BadService, "the service in the host", &e))?;
+        return Ok((name, region));
+    }
+    Err(Refusal::new(
+        Code::MissingService,
+        format!("the request names no service: set {header}, or use a host <service>.mesh"),
+    ))
+}
+
+/// Takes a host's last label off if it is a region's name.
+fn split_region<'a>(config: &Config, host: &'a [u8]) -> (&'a [u8], Wish<'a>) {
+    let whole = (host, Wish::Default);
+    let Some(dot) = host.iter().rposition(|&b| b == b'.') else {
+        return whole;
+    };
+    let (Some(service), Some(label)) = (host.get(..dot), host.get(dot + 1..)) else {
+        return whole;
+    };
+    if label.eq_ignore_ascii_case(ANY_REGION.as_bytes()) {
+        return (service, Wish::Any);
+    }
+    match RegionName::check(label) {
+        Ok(region) if config.knows_region(&region) => (service, Wish::Region(region)),
+        _ => whole,
+    }
+}
+
+#[cold]
+fn bad(code: Code, what: impl Display, error: &NameError) -> Refusal {
+    Refusal::new(code, format!("{what} {error}"))
+}
+
+#[cold]
+fn repeated(code: Code, header: &str) -> Refusal {
+    Refusal::new(
+        code,
+        format!("{header} is given more than once: send one value"),
+    )
+}
+
+#[cfg(test)]
+mod tests;
