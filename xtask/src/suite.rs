@@ -1,0 +1,80 @@
+//! The test command: a list of steps, run to the end even when one fails, and a summary that hides nothing.
+//!
+//! There is one list for people and for continuous integration. The latter adds the steps that are too strict or too
+//! slow for every edit, so that what the README tells people to run is what decides there as well.
+
+mod report;
+mod steps;
+
+use std::ffi::OsString;
+
+use anyhow::{Result, bail};
+
+use crate::{interrupt::Interrupt, setup, shell};
+use report::Report;
+
+/// How much to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// What a developer wants before a commit.
+    Local,
+    /// What must hold on the main branch.
+    Ci,
+}
+
+/// Runs every step of the scope and prints the summary.
+pub(crate) fn run(scope: Scope) -> Result<()> {
+    let interrupt = Interrupt::catch()?;
+    let mut report = Report::default();
+    for step in steps::ALL.iter().filter(|step| step.scope <= scope) {
+        eprintln!("\n== {} ==", step.name);
+        let passed = report.time(step.name, |tally| (step.run)(scope, tally));
+        if !passed && step.others_need_it {
+            break;
+        }
+        interrupt.check()?;
+    }
+    if scope == Scope::Local {
+        report.leave_out(
+            "format, clippy, cargo-deny, demo, Docker stack",
+            "they run with CI=true, or by cargo xtask ci",
+        );
+    }
+    eprintln!("\n{report}");
+    // On standard output and alone on its line, for whoever counts.
+    println!("{}", report.tally());
+    if report.failed() {
+        bail!("not everything passed");
+    }
+    Ok(())
+}
+
+/// Runs the tests whose name matches.
+pub(crate) fn filtered(filters: &[OsString]) -> Result<()> {
+    setup::test()?;
+    steps::build_for_tests()?;
+    shell::run_to(&mut steps::cargo_test(filters))
+}
+
+/// Runs the end-to-end tests alone.
+pub(crate) fn e2e(arguments: &[OsString]) -> Result<()> {
+    setup::test()?;
+    steps::build_for_tests()?;
+    shell::run_to(shell::cargo(["test", "--package", "isthmus-tests"]).args(arguments))
+}
+
+/// Runs a measurement: its output is the result, so nothing else may go to standard output.
+pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
+    setup::bench()?;
+    shell::run_to(
+        shell::cargo([
+            "run",
+            "--quiet",
+            "--release",
+            "--package",
+            "isthmus-bench",
+            "--",
+        ])
+        .args(arguments),
+    )
+}

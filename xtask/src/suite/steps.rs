@@ -1,0 +1,224 @@
+//! The steps of the test command, in the order in which they are run: what fails soonest first.
+
+use std::ffi::OsString;
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::Scope;
+use super::report::{Outcome, Tally};
+use crate::{setup, shell};
+
+/// One step.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    /// The smallest scope that it belongs to.
+    pub(super) scope: Scope,
+    /// Nothing after it makes sense when it fails.
+    pub(super) others_need_it: bool,
+    pub(super) run: fn(Scope, &mut Tally) -> Result<Outcome>,
+}
+
+/// All of them.
+pub(super) const ALL: &[Step] = &[
+    Step {
+        name: "setup",
+        scope: Scope::Local,
+        others_need_it: true,
+        run: set_up,
+    },
+    Step {
+        name: "format",
+        scope: Scope::Ci,
+        others_need_it: false,
+        run: format,
+    },
+    Step {
+        name: "build",
+        scope: Scope::Local,
+        others_need_it: true,
+        run: build,
+    },
+    Step {
+        name: "demo",
+        scope: Scope::Ci,
+        others_need_it: false,
+        run: demo,
+    },
+    Step {
+        name: "tests",
+        scope: Scope::Local,
+        others_need_it: false,
+        run: tests,
+    },
+    Step {
+        name: "decision tables on wasm32",
+        scope: Scope::Local,
+        others_need_it: false,
+        run: wasm_tables,
+    },
+    Step {
+        name: "clippy",
+        scope: Scope::Ci,
+        others_need_it: false,
+        run: clippy,
+    },
+    Step {
+        name: "cargo-deny",
+        scope: Scope::Ci,
+        others_need_it: false,
+        run: deny,
+    },
+    Step {
+        name: "advisories",
+        scope: Scope::Ci,
+        others_need_it: false,
+        run: advisories,
+    },
+    Step {
+        name: "Docker stack",
+        scope: Scope::Ci,
+        others_need_it: false,
+        run: docker_stack,
+    },
+];
+
+/// Builds what the tests start.
+pub(super) fn build_for_tests() -> Result<()> {
+    shell::run(&mut shell::cargo([
+        "build",
+        "--release",
+        "--package",
+        "isthmus-filter",
+        "--target",
+        "wasm32-wasip1",
+    ]))?;
+    shell::run(&mut shell::cargo([
+        "build",
+        "--package",
+        "ems",
+        "--package",
+        "schema-update",
+    ]))
+}
+
+/// `cargo test` over everything that runs on this machine.
+pub(super) fn cargo_test(arguments: &[OsString]) -> Command {
+    // The filter crate is for wasm alone; what it decides is tested in the model, what it does in the end-to-end tests.
+    let mut command = shell::cargo([
+        "test",
+        "--workspace",
+        "--exclude",
+        "isthmus-filter",
+        "--no-fail-fast",
+    ]);
+    command.args(arguments);
+    command
+}
+
+fn set_up(scope: Scope, _: &mut Tally) -> Result<Outcome> {
+    if scope == Scope::Ci {
+        setup::ci()?
+    } else {
+        setup::test()?
+    }
+    Ok(Outcome::Passed)
+}
+
+fn format(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    shell::run(&mut shell::cargo(["fmt", "--all", "--check"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn build(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    build_for_tests()?;
+    Ok(Outcome::Passed)
+}
+
+fn demo(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    shell::run(&mut shell::cargo(["xtask", "demo", "--once"]))?;
+    Ok(Outcome::Passed)
+}
+
+fn tests(_: Scope, tally: &mut Tally) -> Result<Outcome> {
+    shell::run_watched(&mut cargo_test(&[]), |line| tally.read(line))?;
+    Ok(Outcome::Passed)
+}
+
+/// The same tables as in the native run: they must decide alike on both.
+fn wasm_tables(_: Scope, tally: &mut Tally) -> Result<Outcome> {
+    let mut command = shell::cargo([
+        "test",
+        "--package",
+        "isthmus-model",
+        "--target",
+        "wasm32-unknown-unknown",
+    ]);
+    command.env(
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+        setup::wasm_test_runner_path(),
+    );
+    shell::run_watched(&mut command, |line| tally.read(line))?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    let strict = ["--", "--deny", "warnings"];
+    let native = [
+        "clippy",
+        "--workspace",
+        "--exclude",
+        "isthmus-filter",
+        "--all-targets",
+    ];
+    shell::run(shell::cargo(native).args(strict))?;
+    let wasm = [
+        "clippy",
+        "--package",
+        "isthmus-filter",
+        "--target",
+        "wasm32-wasip1",
+    ];
+    shell::run(shell::cargo(wasm).args(strict))?;
+    Ok(Outcome::Passed)
+}
+
+fn deny(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    let mut command = Command::new(setup::cargo_deny_path());
+    command
+        .args(["--workspace", "check", "bans", "licenses", "sources"])
+        .current_dir(shell::root());
+    shell::run(&mut command)?;
+    Ok(Outcome::Passed)
+}
+
+/// The database of advisories is a git repository, which not every machine can reach.
+fn advisories(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    let deny = |words: &[&str]| {
+        let mut command = Command::new(setup::cargo_deny_path());
+        command.args(words).current_dir(shell::root());
+        command
+    };
+    if shell::output(&mut deny(&["fetch", "db"])).is_err() {
+        return Ok(Outcome::LeftOut(
+            "the advisory database cannot be fetched from this machine".into(),
+        ));
+    }
+    shell::run(&mut deny(&[
+        "--workspace",
+        "check",
+        "--disable-fetch",
+        "advisories",
+    ]))?;
+    Ok(Outcome::Passed)
+}
+
+fn docker_stack(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    if shell::output(Command::new("docker").arg("info")).is_err() {
+        return Ok(Outcome::LeftOut(
+            "there is no Docker engine on this machine".into(),
+        ));
+    }
+    shell::run(&mut shell::cargo(["xtask", "compose-test"]))?;
+    Ok(Outcome::Passed)
+}
