@@ -18,6 +18,8 @@ pub(crate) enum Task {
     E2e { arguments: Vec<OsString> },
     /// A measurement, with arguments for the bench binary.
     Bench { arguments: Vec<OsString> },
+    /// The Docker stack, built, checked and removed.
+    ComposeTest,
     /// What continuous integration runs.
     Ci,
 }
@@ -82,6 +84,13 @@ usage: cargo xtask bench NAME [--json] [argument…]
 Runs one measurement and prints a table; with --json the last line on standard output is one JSON object.
 Without a name: the list of measurements.";
 
+const HELP_COMPOSE_TEST: &str = "\
+usage: cargo xtask compose-test
+
+Builds the Docker stack, starts it, checks requests inside a region and between regions, cuts the regions apart and joins
+them again, and removes everything that it made. Where images cannot be pulled, stand-ins for the base images are made
+from Debian, which takes root.";
+
 const HELP_CI: &str = "\
 usage: cargo xtask ci
 
@@ -104,6 +113,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Task> {
         "bench" => rest(&mut parser, HELP_BENCH, |arguments| Task::Bench {
             arguments,
         })?,
+        "compose-test" => plain(&mut parser, HELP_COMPOSE_TEST, Task::ComposeTest)?,
         "ci" => plain(&mut parser, HELP_CI, Task::Ci)?,
         other => bail!("no command '{other}'; see cargo xtask help"),
     };

@@ -5,6 +5,7 @@
 //! output belongs to results.
 
 mod args;
+mod compose;
 mod interrupt;
 mod setup;
 mod shell;
@@ -39,6 +40,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         }),
         Task::Ci => suite::run(suite::Scope::Ci),
         Task::E2e { arguments } => suite::e2e(&arguments),
+        Task::ComposeTest => compose::test(),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

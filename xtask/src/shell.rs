@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -87,6 +88,13 @@ pub(crate) fn run_watched(command: &mut Command, mut each: impl FnMut(&str)) -> 
         bail!("{} failed: {status}", shown(command));
     }
     Ok(())
+}
+
+/// Removes what was made, as well as it goes: a failure is told and not passed on. Ctrl-C does not reach it.
+pub(crate) fn clean_up(command: &mut Command) {
+    if let Err(error) = output(command.process_group(0)) {
+        eprintln!("cannot clean up: {error:#}");
+    }
 }
 
 /// The command as one could type it.
