@@ -10,6 +10,8 @@ use lexopt::prelude::*;
 pub(crate) enum Task {
     /// Print this text.
     Help(&'static str),
+    /// Two regions on this machine, until Ctrl-C unless `once`.
+    Demo { once: bool },
     /// Install what is missing for a purpose.
     Setup(Purpose),
     /// All tests, or only those of `cargo test` that match.
@@ -48,6 +50,15 @@ usage: cargo xtask <command> [arguments]
   setup [--for WHAT]  install what is missing for demo, test, bench, ci or compose-test (default: test)
 
 cargo xtask help <command>, or <command> --help, says more.";
+
+const HELP_DEMO: &str = "\
+usage: cargo xtask demo [--once]
+
+Sets up, builds, and starts two regions on loopback: 2 EMS, 2 gateways, 2 host Envoys, a sidecar, and the databases of the
+example. A schema change then goes to every database in both; a table shows which way each request went. Stays up until
+Ctrl-C and then stops everything.
+
+  --once   exit after the table";
 
 const HELP_SETUP: &str = "\
 usage: cargo xtask setup [--for demo|test|bench|ci|compose-test]
@@ -107,6 +118,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Task> {
     };
     let task = match command.as_str() {
         "help" => help(&mut parser)?,
+        "demo" => demo(&mut parser)?,
         "setup" => setup(&mut parser)?,
         "test" => rest(&mut parser, HELP_TEST, |filters| Task::Test { filters })?,
         "e2e" => rest(&mut parser, HELP_E2E, |arguments| Task::E2e { arguments })?,
@@ -128,6 +140,18 @@ fn help(parser: &mut lexopt::Parser) -> Result<Task> {
         return Err(argument.unexpected().into());
     };
     parse([command, "--help".into()])
+}
+
+fn demo(parser: &mut lexopt::Parser) -> Result<Task> {
+    let mut once = false;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Task::Help(HELP_DEMO)),
+            Long("once") => once = true,
+            other => return Err(other.unexpected()).context("see cargo xtask demo --help"),
+        }
+    }
+    Ok(Task::Demo { once })
 }
 
 fn setup(parser: &mut lexopt::Parser) -> Result<Task> {

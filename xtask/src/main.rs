@@ -5,7 +5,9 @@
 //! output belongs to results.
 
 mod args;
+mod build;
 mod compose;
+mod demo;
 mod interrupt;
 mod setup;
 mod shell;
@@ -31,6 +33,7 @@ fn run(task: Task) -> anyhow::Result<()> {
             println!("{text}");
             Ok(())
         }
+        Task::Demo { once } => demo::run(once),
         Task::Setup(purpose) => setup::run(purpose),
         Task::Test { filters } if !filters.is_empty() => suite::filtered(&filters),
         Task::Test { .. } => suite::run(if on_ci() {

@@ -24,6 +24,22 @@ pub(crate) fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> C
     // Cargo sets CARGO for what it runs; the toolchain is then the same one.
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    // What cargo told us about this package is no business of the next cargo: build scripts that look at it would run
+    // anew each time, compared with a cargo that somebody started by hand.
+    for (variable, _) in std::env::vars_os() {
+        let name = variable.to_string_lossy();
+        if [
+            "CARGO_PKG_",
+            "CARGO_MANIFEST_",
+            "CARGO_BIN_",
+            "CARGO_CRATE_",
+        ]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+        {
+            command.env_remove(&variable);
+        }
+    }
     command
 }
 

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 
 use anyhow::{Result, bail};
 
-use crate::{interrupt::Interrupt, setup, shell};
+use crate::{build, interrupt::Interrupt, setup, shell};
 use report::Report;
 
 /// How much to run.
@@ -52,14 +52,16 @@ pub(crate) fn run(scope: Scope) -> Result<()> {
 /// Runs the tests whose name matches.
 pub(crate) fn filtered(filters: &[OsString]) -> Result<()> {
     setup::test()?;
-    steps::build_for_tests()?;
+    build::filter()?;
+    build::programs()?;
     shell::run_to(&mut steps::cargo_test(filters))
 }
 
 /// Runs the end-to-end tests alone.
 pub(crate) fn e2e(arguments: &[OsString]) -> Result<()> {
     setup::test()?;
-    steps::build_for_tests()?;
+    build::filter()?;
+    build::programs()?;
     shell::run_to(shell::cargo(["test", "--package", "isthmus-tests"]).args(arguments))
 }
 

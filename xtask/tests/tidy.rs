@@ -166,11 +166,11 @@ fn no_package_registry_is_named() {
 
 #[test]
 fn paths_are_found_in_prose() {
-    let text = "`ems/src/xds.rs` (and filter/): see [the page](docs/api.md), `POST /v1/regions`, x-mesh-service/region, \
+    let text = "`ems/src/xds.rs` (and filter/): see [the page](xtask/api.md), `POST /v1/regions`, x-mesh-service/region, \
                 `spiffe://a/b`, `application/grpc`, docs/*.md, std::env, ems/src/none.";
     assert_eq!(
         paths_in(text),
-        ["ems/src/xds.rs", "filter/", "docs/api.md", "ems/src/none"]
+        ["ems/src/xds.rs", "filter/", "xtask/api.md", "ems/src/none"]
     );
 }
 

@@ -49,6 +49,16 @@ fn setup_is_for_a_purpose() {
 }
 
 #[test]
+fn the_demo_stays_unless_told() {
+    check("demo", Ok(Task::Demo { once: false }));
+    check("demo --once", Ok(Task::Demo { once: true }));
+    check(
+        "demo --twice",
+        Err("see cargo xtask demo --help: invalid option '--twice'"),
+    );
+}
+
+#[test]
 fn what_belongs_to_another_program_is_passed_on() {
     check(
         "bench filter --json",

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::Scope;
 use super::report::{Outcome, Tally};
-use crate::{setup, shell};
+use crate::{build, compose, demo, setup, shell};
 
 /// One step.
 pub(super) struct Step {
@@ -37,7 +37,7 @@ pub(super) const ALL: &[Step] = &[
         name: "build",
         scope: Scope::Local,
         others_need_it: true,
-        run: build,
+        run: build_all,
     },
     Step {
         name: "demo",
@@ -83,25 +83,6 @@ pub(super) const ALL: &[Step] = &[
     },
 ];
 
-/// Builds what the tests start.
-pub(super) fn build_for_tests() -> Result<()> {
-    shell::run(&mut shell::cargo([
-        "build",
-        "--release",
-        "--package",
-        "isthmus-filter",
-        "--target",
-        "wasm32-wasip1",
-    ]))?;
-    shell::run(&mut shell::cargo([
-        "build",
-        "--package",
-        "ems",
-        "--package",
-        "schema-update",
-    ]))
-}
-
 /// `cargo test` over everything that runs on this machine.
 pub(super) fn cargo_test(arguments: &[OsString]) -> Command {
     // The filter crate is for wasm alone; what it decides is tested in the model, what it does in the end-to-end tests.
@@ -130,13 +111,14 @@ fn format(_: Scope, _: &mut Tally) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-fn build(_: Scope, _: &mut Tally) -> Result<Outcome> {
-    build_for_tests()?;
+fn build_all(_: Scope, _: &mut Tally) -> Result<Outcome> {
+    build::filter()?;
+    build::programs()?;
     Ok(Outcome::Passed)
 }
 
 fn demo(_: Scope, _: &mut Tally) -> Result<Outcome> {
-    shell::run(&mut shell::cargo(["xtask", "demo", "--once"]))?;
+    demo::run(true)?;
     Ok(Outcome::Passed)
 }
 
@@ -219,6 +201,6 @@ fn docker_stack(_: Scope, _: &mut Tally) -> Result<Outcome> {
             "there is no Docker engine on this machine".into(),
         ));
     }
-    shell::run(&mut shell::cargo(["xtask", "compose-test"]))?;
+    compose::test()?;
     Ok(Outcome::Passed)
 }
