@@ -1,0 +1,147 @@
+//! Leases of endpoints: who has been silent for too long, and when that is too many at once to be believed.
+//!
+//! Time is an argument. The guard: a lease that has run out is *held*, not lapsed, while more than half of its
+//! service's leases are silent or lapsed within the last lease time. So many failing together is far more likely a
+//! failure between them and EMS than of the endpoints, and an endpoint that is really dead is found by the outlier
+//! detection of every Envoy. Silent is a lease without renewal for half of its time: a healthy client renews three
+//! times in each, so those who fall silent together are seen together, however their heartbeats were spread.
+//!
+//! Below three leases the guard does not apply: of one or two, one failing alone is already half or all of them.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use isthmus_model::ServiceName;
+
+use crate::record::EndpointId;
+
+/// Fewest leases of a service for which the guard applies.
+pub const GUARDED_FROM: usize = 3;
+
+/// All leases.
+#[derive(Clone, Debug, Default)]
+pub struct Leases {
+    services: BTreeMap<ServiceName, ServiceLeases>,
+}
+
+/// The leases of one service.
+#[derive(Clone, Debug, Default)]
+struct ServiceLeases {
+    held: BTreeMap<EndpointId, Lease>,
+    /// When leases lapsed, and how long they were; old ones are dropped as new ones come.
+    lapsed: Vec<(Instant, Duration)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    ttl: Duration,
+    renewed: Instant,
+}
+
+/// What is to be done about leases that have run out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Endpoints to remove.
+    pub lapsed: BTreeMap<ServiceName, Vec<EndpointId>>,
+    /// Endpoints that the guard keeps.
+    pub held: BTreeMap<ServiceName, Vec<EndpointId>>,
+}
+
+impl Leases {
+    /// Starts a lease, or starts it anew.
+    pub(super) fn grant(
+        &mut self,
+        service: &ServiceName,
+        id: &EndpointId,
+        ttl: Duration,
+        now: Instant,
+    ) {
+        let leases = self.services.entry(service.clone()).or_default();
+        let renewed = now;
+        leases.held.insert(id.clone(), Lease { ttl, renewed });
+    }
+
+    /// Renews a lease, if there is one.
+    pub(super) fn renew(&mut self, service: &ServiceName, id: &EndpointId, now: Instant) {
+        let leases = self.services.get_mut(service);
+        if let Some(lease) = leases.and_then(|leases| leases.held.get_mut(id)) {
+            lease.renewed = now;
+        }
+    }
+
+    /// Ends a lease with its endpoint. One that had run out counts as lapsed: whoever removed it, EMS here or another
+    /// one, did so for that reason.
+    pub(super) fn end(&mut self, service: &ServiceName, id: &EndpointId, now: Instant) {
+        let Some(leases) = self.services.get_mut(service) else {
+            return;
+        };
+        leases.lapsed.retain(|&(at, ttl)| now < at + ttl);
+        if let Some(lease) = leases.held.remove(id).filter(|lease| lease.is_out(now)) {
+            leases.lapsed.push((now, lease.ttl));
+        }
+        if leases.held.is_empty() && leases.lapsed.is_empty() {
+            self.services.remove(service);
+        }
+    }
+
+    /// Forgets a service.
+    pub(super) fn forget(&mut self, service: &ServiceName) {
+        self.services.remove(service);
+    }
+
+    /// The time that a lease has left; `None`: there is none.
+    #[must_use]
+    pub fn left(&self, service: &ServiceName, id: &EndpointId, now: Instant) -> Option<Duration> {
+        let lease = self.services.get(service)?.held.get(id)?;
+        Some(
+            lease
+                .ttl
+                .saturating_sub(now.saturating_duration_since(lease.renewed)),
+        )
+    }
+
+    /// Which leases have run out, and which of them the guard holds.
+    #[must_use]
+    pub fn due(&self, now: Instant) -> Due {
+        let mut due = Due::default();
+        for (service, leases) in &self.services {
+            let out = |(id, lease): (&EndpointId, &Lease)| lease.is_out(now).then(|| id.clone());
+            let ids: Vec<_> = leases.held.iter().filter_map(out).collect();
+            if ids.is_empty() {
+                continue;
+            }
+            let kept = if leases.too_many(now) {
+                &mut due.held
+            } else {
+                &mut due.lapsed
+            };
+            kept.insert(service.clone(), ids);
+        }
+        due
+    }
+}
+
+impl ServiceLeases {
+    fn too_many(&self, now: Instant) -> bool {
+        let lapsed = self
+            .lapsed
+            .iter()
+            .filter(|&&(at, ttl)| now < at + ttl)
+            .count();
+        let silent = self
+            .held
+            .values()
+            .filter(|lease| now > lease.renewed + lease.ttl / 2)
+            .count();
+        let all = self.held.len() + lapsed;
+        all >= GUARDED_FROM && 2 * (silent + lapsed) > all
+    }
+}
+
+impl Lease {
+    fn is_out(&self, now: Instant) -> bool {
+        now >= self.renewed + self.ttl
+    }
+}
