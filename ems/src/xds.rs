@@ -2,6 +2,16 @@
 //!
 //! What a node may see reaches it through [`Source`] and [`View`]; what changed reaches it as [`Changed`].
 
+pub mod counters;
+pub mod hub;
+pub mod limits;
+pub mod memory;
+pub mod nodes;
+pub mod server;
+pub mod stream;
+mod subscription;
+pub mod wire;
+
 use std::{fmt, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -129,6 +139,27 @@ impl Resource {
     /// Its version.
     pub fn version(&self) -> &Arc<str> {
         &self.version
+    }
+
+    /// A resource of which only the version is known: what a client says it has from before.
+    pub(crate) fn remembered(name: Arc<str>, version: Arc<str>) -> Self {
+        Self {
+            name,
+            version,
+            wire: Bytes::new(),
+            any_at: 0,
+            body_at: 0,
+        }
+    }
+
+    /// The whole as a `resources` entry of a delta response.
+    pub(crate) fn delta_entry(&self) -> Bytes {
+        self.wire.clone()
+    }
+
+    /// The whole as a `resources` entry of a state-of-the-world response.
+    pub(crate) fn sotw_entry(&self) -> Bytes {
+        self.wire.slice(self.any_at..)
     }
 
     /// The encoded message (the `value` of a `google.protobuf.Any`).

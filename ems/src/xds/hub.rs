@@ -1,0 +1,255 @@
+//! Who follows what: an index from names to streams, so that a change wakes only those whom it concerns.
+//!
+//! A stream gets the whole [`Changed`] by reference and looks for itself which of it matters; what piles up while it is
+//! busy or its client reads slowly is bounded, because beyond the bound it is told to look at everything instead.
+//!
+//! The order that makes this safe: data is visible first, then [`Hub::publish`] is called; a stream first follows a
+//! name and then looks whether [`Hub::epoch`] moved since before it read the data.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+};
+
+use super::{Changed, ResourceType, stream::Action};
+
+/// Batches waiting for one stream beyond which it looks at everything instead.
+const BACKLOG: usize = 32;
+
+/// Number of a stream among those connected now.
+pub type StreamId = u32;
+
+/// The index. Cheap to clone by `Arc`.
+#[derive(Debug, Default)]
+pub struct Hub {
+    index: Mutex<Index>,
+    epoch: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    names: HashMap<ResourceType, HashMap<Arc<str>, HashSet<StreamId>>>,
+    all: HashMap<ResourceType, HashSet<StreamId>>,
+    slots: Vec<Option<Slot>>,
+    free: Vec<StreamId>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    inbox: Arc<Inbox>,
+    /// The last epoch in which it was woken, so that one change wakes it once.
+    woken: u64,
+}
+
+/// What waits for one stream.
+#[derive(Debug, Default)]
+pub struct Inbox(Mutex<Pending>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    news: News,
+    waker: Option<Waker>,
+}
+
+/// What happened since a stream looked last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    /// Changes, in order.
+    pub changes: Vec<Arc<Changed>>,
+    /// Changes were left out: anything may differ.
+    pub missed: bool,
+    /// The stream is to end.
+    pub closing: bool,
+}
+
+impl News {
+    /// Whether nothing happened.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && !self.missed && !self.closing
+    }
+}
+
+impl Hub {
+    /// Takes up a stream, unless there are `limit` already.
+    pub fn join(&self, limit: usize) -> Option<(StreamId, Arc<Inbox>)> {
+        let mut index = self.lock();
+        if index.slots.len() - index.free.len() >= limit {
+            return None;
+        }
+        let inbox = Arc::new(Inbox::default());
+        let slot = Some(Slot {
+            inbox: inbox.clone(),
+            woken: 0,
+        });
+        let id = match index.free.pop() {
+            Some(id) => id,
+            None => {
+                index.slots.push(None);
+                u32::try_from(index.slots.len() - 1).ok()?
+            }
+        };
+        *index.slots.get_mut(id as usize)? = slot;
+        Some((id, inbox))
+    }
+
+    /// Lets a stream go, with everything that it followed.
+    pub fn leave(&self, id: StreamId, followed: impl Iterator<Item = (ResourceType, Arc<str>)>) {
+        let mut index = self.lock();
+        for (kind, name) in followed {
+            index.unfollow(id, kind, &name);
+        }
+        for streams in index.all.values_mut() {
+            streams.remove(&id);
+        }
+        if let Some(slot) = index.slots.get_mut(id as usize)
+            && slot.take().is_some()
+        {
+            index.free.push(id);
+        }
+    }
+
+    /// How many changes were published so far.
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Streams connected now.
+    pub fn streams(&self) -> usize {
+        let index = self.lock();
+        index.slots.len() - index.free.len()
+    }
+
+    /// Does those of the actions that concern the index, and gives the epoch after.
+    pub fn follow(&self, id: StreamId, actions: &[Action]) -> u64 {
+        let mut index = self.lock();
+        for action in actions {
+            match action {
+                Action::Follow(kind, name) => {
+                    let names = index.names.entry(*kind).or_default();
+                    names.entry(name.clone()).or_default().insert(id);
+                }
+                Action::Unfollow(kind, name) => index.unfollow(id, *kind, name),
+                Action::FollowAll(kind) => {
+                    index.all.entry(*kind).or_default().insert(id);
+                }
+                Action::UnfollowAll(kind) => {
+                    index.all.entry(*kind).or_default().remove(&id);
+                }
+                Action::Send(_) | Action::Acked { .. } | Action::Rejected { .. } => {}
+            }
+        }
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Wakes those whom a change concerns, once each. The change must be visible to every view already.
+    pub fn publish(&self, changed: Changed) {
+        if changed.names.is_empty() {
+            return;
+        }
+        let changed = Arc::new(changed);
+        let mut index = self.lock();
+        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
+        let Index {
+            names, all, slots, ..
+        } = &mut *index;
+        let mut wake = |streams: &HashSet<StreamId>| {
+            for id in streams {
+                if let Some(Some(slot)) = slots.get_mut(*id as usize)
+                    && std::mem::replace(&mut slot.woken, epoch) != epoch
+                {
+                    slot.inbox.push(&changed);
+                }
+            }
+        };
+        let mut last = None;
+        for (kind, name) in &changed.names {
+            if let Some(streams) = names.get(kind).and_then(|names| names.get(name)) {
+                wake(streams);
+            }
+            if last.replace(*kind) != Some(*kind)
+                && let Some(streams) = all.get(kind)
+            {
+                wake(streams);
+            }
+        }
+    }
+
+    /// Tells the streams to end: each of `part` of `parts`, so that their clients do not all come back at once.
+    pub fn close(&self, part: usize, parts: usize) {
+        let index = self.lock();
+        for (id, slot) in index.slots.iter().enumerate() {
+            if let Some(slot) = slot
+                && id % parts.max(1) == part
+            {
+                slot.inbox.close();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        // Nothing panics while it holds the lock; if something did, the index is still whole.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Index {
+    fn unfollow(&mut self, id: StreamId, kind: ResourceType, name: &Arc<str>) {
+        let Some(names) = self.names.get_mut(&kind) else {
+            return;
+        };
+        if let Some(streams) = names.get_mut(name) {
+            streams.remove(&id);
+            if streams.is_empty() {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Inbox {
+    /// Takes what happened, or leaves a waker to be called when something does.
+    pub fn take(&self, waker: &Waker) -> News {
+        let mut pending = self.lock();
+        if pending.news.is_empty() && !pending.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            pending.waker = Some(waker.clone());
+        }
+        std::mem::take(&mut pending.news)
+    }
+
+    fn push(&self, changed: &Arc<Changed>) {
+        self.tell(|news| {
+            if news.changes.len() >= BACKLOG {
+                news.changes = Vec::new();
+                news.missed = true;
+            }
+            if !news.missed {
+                news.changes.push(changed.clone());
+            }
+        });
+    }
+
+    fn close(&self) {
+        self.tell(|news| news.closing = true);
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut News)) {
+        let mut pending = self.lock();
+        change(&mut pending.news);
+        let waker = pending.waker.take();
+        drop(pending);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Pending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

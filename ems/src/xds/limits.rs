@@ -1,0 +1,61 @@
+//! How much one client may ask for, so that no client can cost more than its share.
+
+use super::ResourceType;
+
+/// Bounds on streams and requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Streams in all.
+    pub streams: usize,
+    /// Names that one stream may subscribe to, of one type.
+    pub names: usize,
+    /// Bytes of one name.
+    pub name_bytes: usize,
+    /// Bytes of one request.
+    pub request_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams: 20_000,
+            names: 20_000,
+            name_bytes: 1_024,
+            request_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// Why a stream is ended. The text is told to the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Crosses [`Limits::names`].
+    #[error(
+        "a stream may subscribe to at most {limit} names of type {kind}; split the load over several nodes"
+    )]
+    TooManyNames {
+        /// The type.
+        kind: ResourceType,
+        /// The bound.
+        limit: usize,
+    },
+    /// Crosses [`Limits::name_bytes`].
+    #[error("a resource name of {found} bytes is too long; at most {limit} are allowed")]
+    NameTooLong {
+        /// Its length.
+        found: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// An aggregated stream needs a type on every request.
+    #[error("type_url is required on an aggregated stream")]
+    MissingType,
+    /// A stream of one type was asked for another.
+    #[error("this service serves {expected} only, not {found:?}")]
+    WrongType {
+        /// What it serves.
+        expected: &'static str,
+        /// What was asked for.
+        found: String,
+    },
+}

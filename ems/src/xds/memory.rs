@@ -1,0 +1,103 @@
+//! A source of raw resources held in memory, the same for every node: for tests, benchmarks and conformance suites,
+//! which talk to the engine without a registry behind it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use envoy_types::pb::envoy::config::core::v3::Node;
+
+use super::{Changed, Resource, ResourceType, Source, View};
+
+/// The resources. Clones are the same source.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<RwLock<Content>>);
+
+#[derive(Debug, Default)]
+struct Content {
+    resources: BTreeMap<ResourceType, BTreeMap<Arc<str>, Arc<Resource>>>,
+    versions: BTreeMap<ResourceType, Arc<str>>,
+}
+
+/// One write, which nobody sees half of.
+#[derive(Debug)]
+pub struct Write<'a> {
+    content: &'a mut Content,
+    changed: Changed,
+}
+
+impl Write<'_> {
+    /// Sets a resource.
+    pub fn put(&mut self, kind: ResourceType, resource: Resource) {
+        let name = resource.name().clone();
+        let resources = self.content.resources.entry(kind).or_default();
+        resources.insert(name.clone(), Arc::new(resource));
+        self.changed.names.push((kind, name));
+    }
+
+    /// Removes a resource.
+    pub fn remove(&mut self, kind: ResourceType, name: &str) {
+        let resources = self.content.resources.entry(kind).or_default();
+        if let Some((name, _)) = resources.remove_entry(name) {
+            self.changed.names.push((kind, name));
+        }
+    }
+
+    /// Removes all resources of a type.
+    pub fn clear(&mut self, kind: ResourceType) {
+        let resources = self.content.resources.remove(&kind).unwrap_or_default();
+        self.changed
+            .names
+            .extend(resources.into_keys().map(|name| (kind, name)));
+    }
+
+    /// Sets what a type's version shall be called from now on.
+    pub fn version(&mut self, kind: ResourceType, version: impl Into<Arc<str>>) {
+        self.content.versions.insert(kind, version.into());
+    }
+}
+
+impl Memory {
+    /// Changes the content at once. What it gives is for [`Server::publish`](super::server::Server::publish).
+    pub fn write(&self, change: impl FnOnce(&mut Write<'_>)) -> Changed {
+        let mut content = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut write = Write {
+            content: &mut content,
+            changed: Changed::default(),
+        };
+        change(&mut write);
+        write.changed
+    }
+}
+
+impl View for Memory {
+    fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        let content = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        content.resources.get(&kind)?.get(name).cloned()
+    }
+
+    fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>> {
+        let content = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let resources = content.resources.get(&kind);
+        resources
+            .into_iter()
+            .flat_map(|r| r.keys().cloned())
+            .collect()
+    }
+
+    fn covers(&self, kind: ResourceType, name: &str) -> bool {
+        self.get(kind, name).is_some()
+    }
+
+    fn type_version(&self, kind: ResourceType) -> Option<Arc<str>> {
+        let content = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        content.versions.get(&kind).cloned()
+    }
+}
+
+impl Source for Memory {
+    fn view(&self, _node: &Node) -> Result<Arc<dyn View>, String> {
+        Ok(Arc::new(self.clone()))
+    }
+}

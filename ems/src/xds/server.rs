@@ -1,0 +1,531 @@
+//! xDS over gRPC: the shell around [`Stream`].
+//!
+//! A stream is one HTTP body and no task: hyper asks the body for bytes when the client can take some, and the body
+//! then looks at what the client sent, then at what changed. So a slow reader holds back only itself, and whatever
+//! changes meanwhile merges. The bytes of resources are shared by all streams; tonic's own encoder would copy them for
+//! each, which is why only its decoder is used.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
+
+use axum::{Router, body::Body, routing};
+use bytes::Bytes;
+use envoy_types::pb::envoy::{
+    config::core::v3::Node,
+    service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
+};
+use futures::Stream as _;
+use http::{HeaderMap, HeaderValue, Response, header};
+use http_body::Frame;
+use prost::Message;
+use tonic::{
+    Code,
+    codec::{BufferSettings, DecodeBuf, Decoder, Streaming},
+};
+
+use super::{
+    Changed, ResourceType, Source, View,
+    counters::Counters,
+    hub::{Hub, Inbox, News, StreamId},
+    limits::{Limits, Refusal},
+    nodes::{Nodes, Session},
+    stream::{Action, Ask, Mode, Request, Stream},
+    wire::Batches,
+};
+
+/// Requests looked at before others get their turn.
+const TURN: usize = 64;
+
+/// Service, its state-of-the-world method, its delta method, and its type; `None`: all of them.
+const SERVICES: [(&str, &str, &str, Option<ResourceType>); 7] = [
+    (
+        "envoy.service.discovery.v3.AggregatedDiscoveryService",
+        "StreamAggregatedResources",
+        "DeltaAggregatedResources",
+        None,
+    ),
+    (
+        "envoy.service.secret.v3.SecretDiscoveryService",
+        "StreamSecrets",
+        "DeltaSecrets",
+        Some(ResourceType::Secret),
+    ),
+    (
+        "envoy.service.cluster.v3.ClusterDiscoveryService",
+        "StreamClusters",
+        "DeltaClusters",
+        Some(ResourceType::Cluster),
+    ),
+    (
+        "envoy.service.endpoint.v3.EndpointDiscoveryService",
+        "StreamEndpoints",
+        "DeltaEndpoints",
+        Some(ResourceType::Endpoints),
+    ),
+    (
+        "envoy.service.extension.v3.ExtensionConfigDiscoveryService",
+        "StreamExtensionConfigs",
+        "DeltaExtensionConfigs",
+        Some(ResourceType::ExtensionConfig),
+    ),
+    (
+        "envoy.service.listener.v3.ListenerDiscoveryService",
+        "StreamListeners",
+        "DeltaListeners",
+        Some(ResourceType::Listener),
+    ),
+    (
+        "envoy.service.route.v3.RouteDiscoveryService",
+        "StreamRoutes",
+        "DeltaRoutes",
+        Some(ResourceType::Route),
+    ),
+];
+
+/// The xDS server: all streams, and what they share.
+pub struct Server {
+    source: Arc<dyn Source>,
+    limits: Arc<Limits>,
+    hub: Hub,
+    nodes: Nodes,
+    counters: Counters,
+    batches: Batches,
+    draining: AtomicBool,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server of what the source has.
+    pub fn new(source: Arc<dyn Source>, limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            limits: Arc::new(limits),
+            hub: Hub::default(),
+            nodes: Nodes::default(),
+            counters: Counters::default(),
+            batches: Batches::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// The gRPC services, to be merged with others: `tonic::service::Routes::from(router)`.
+    pub fn router(self: &Arc<Self>) -> Router {
+        let mut router = Router::new();
+        for (service, sotw, delta, only) in SERVICES {
+            for (method, mode) in [(sotw, Mode::Sotw), (delta, Mode::Delta)] {
+                let server = self.clone();
+                let open = move |request: http::Request<Body>| {
+                    let response = server.open(mode, only, request);
+                    async move { response }
+                };
+                router = router.route(&format!("/{service}/{method}"), routing::post(open));
+            }
+        }
+        router
+    }
+
+    /// Tells the streams whom it concerns. Views must show the change already.
+    pub fn publish(&self, changed: Changed) {
+        self.hub.publish(changed);
+    }
+
+    /// The connected nodes.
+    pub fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
+    /// What was done so far.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Streams connected now.
+    pub fn streams(&self) -> usize {
+        self.hub.streams()
+    }
+
+    /// Lets no stream in any more and ends those that are there, spread over some time, so that their clients do not
+    /// all come back somewhere else at once. Clients see `UNAVAILABLE` and reconnect.
+    pub async fn drain(&self, over: Duration) {
+        self.draining.store(true, Ordering::Release);
+        let parts = if over.is_zero() { 1 } else { 20 };
+        for part in 0..parts {
+            self.hub.close(part, parts);
+            tokio::time::sleep(over / u32::try_from(parts).unwrap_or(1)).await;
+        }
+        // Those that came in just before the door was closed.
+        self.hub.close(0, 1);
+    }
+
+    fn open(
+        self: &Arc<Self>,
+        mode: Mode,
+        only: Option<ResourceType>,
+        request: http::Request<Body>,
+    ) -> Response<Body> {
+        if self.draining.load(Ordering::Acquire) {
+            return tonic::Status::unavailable("this server is shutting down, try another")
+                .into_http();
+        }
+        let Some((id, inbox)) = self.hub.join(self.limits.streams) else {
+            self.counters.refuse();
+            let limit = self.limits.streams;
+            return tonic::Status::resource_exhausted(format!(
+                "this server has {limit} streams already, try another"
+            ))
+            .into_http();
+        };
+        let max = Some(self.limits.request_bytes);
+        let requests = Streaming::new_request(Requests { mode }, request.into_body(), None, max);
+        let body = Responses {
+            server: self.clone(),
+            mode,
+            only,
+            id,
+            inbox,
+            requests,
+            open: None,
+            out: VecDeque::new(),
+            end: None,
+            ended: false,
+        };
+        let mut response = Response::new(Body::new(body));
+        response.headers_mut().insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
+        response
+    }
+}
+
+/// The responses of one stream.
+struct Responses {
+    server: Arc<Server>,
+    mode: Mode,
+    only: Option<ResourceType>,
+    id: StreamId,
+    inbox: Arc<Inbox>,
+    requests: Streaming<Incoming>,
+    /// Since the first request, which says who the node is.
+    open: Option<Open>,
+    /// Encoded, not yet taken. One response per type at most.
+    out: VecDeque<Bytes>,
+    end: Option<tonic::Status>,
+    ended: bool,
+}
+
+struct Open {
+    view: Arc<dyn View>,
+    session: Arc<Session>,
+}
+
+impl http_body::Body for Responses {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = &mut *self;
+        for _ in 0..TURN {
+            if let Some(bytes) = this.out.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            if let Some(status) = this.end.take() {
+                this.ended = true;
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+            }
+            if this.ended {
+                return Poll::Ready(None);
+            }
+            match Pin::new(&mut this.requests).poll_next(cx) {
+                Poll::Ready(Some(Ok(incoming))) => {
+                    this.request(incoming);
+                    continue;
+                }
+                Poll::Ready(Some(Err(status))) => {
+                    this.end = Some(status);
+                    continue;
+                }
+                Poll::Ready(None) => {
+                    this.end = Some(tonic::Status::ok(""));
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            let news = this.inbox.take(cx.waker());
+            if news.is_empty() {
+                return Poll::Pending;
+            }
+            this.news(&news);
+        }
+        // A client that talks without pause: the others first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Responses {
+    fn request(&mut self, incoming: Incoming) {
+        let Incoming { node, request } = incoming;
+        let Some(open) = self.open.as_ref() else {
+            // "Only the first request on a stream is guaranteed to carry the node identifier."
+            match self.identify(node.unwrap_or_default()) {
+                Ok(open) => {
+                    self.open = Some(open);
+                    self.request(Incoming {
+                        node: None,
+                        request,
+                    });
+                }
+                Err(status) => self.refuse(status),
+            }
+            return;
+        };
+        let (view, session) = (open.view.clone(), open.session.clone());
+        let mut stream = session
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = self.server.hub.epoch();
+        let actions = match stream.on_request(request, &*view) {
+            Ok(actions) => actions,
+            Err(refusal) => {
+                drop(stream);
+                return self.refuse(status_of(&refusal));
+            }
+        };
+        let mut missed = Changed::default();
+        let mut missed_any = false;
+        for action in &actions {
+            match action {
+                Action::Follow(kind, name) => missed.names.push((*kind, name.clone())),
+                Action::FollowAll(_) => missed_any = true,
+                _ => {}
+            }
+        }
+        let follows = actions.iter().any(|action| {
+            matches!(
+                action,
+                Action::Follow(..)
+                    | Action::Unfollow(..)
+                    | Action::FollowAll(_)
+                    | Action::UnfollowAll(_)
+            )
+        });
+        // What changed between being read and being followed would otherwise be lost.
+        let more = if follows && self.server.hub.follow(self.id, &actions) != before {
+            if missed_any {
+                stream.on_doubt(&*view)
+            } else {
+                stream.on_change(&missed, &*view)
+            }
+        } else {
+            Vec::new()
+        };
+        drop(stream);
+        self.act(&session, actions);
+        self.act(&session, more);
+    }
+
+    fn news(&mut self, news: &News) {
+        if news.closing {
+            self.end = Some(tonic::Status::unavailable(
+                "this server is shutting down, reconnect",
+            ));
+            return;
+        }
+        let Some(open) = &self.open else { return };
+        let (view, session) = (open.view.clone(), open.session.clone());
+        let mut stream = session
+            .stream
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let actions = if news.missed {
+            stream.on_doubt(&*view)
+        } else {
+            let mut changes = news.changes.iter();
+            match (changes.next(), changes.next()) {
+                (Some(one), None) => stream.on_change(one, &*view),
+                // What came together goes out together.
+                _ => {
+                    let names = news
+                        .changes
+                        .iter()
+                        .flat_map(|changed| changed.names.clone())
+                        .collect();
+                    stream.on_change(&Changed { names }, &*view)
+                }
+            }
+        };
+        drop(stream);
+        self.act(&session, actions);
+    }
+
+    fn identify(&self, node: Node) -> Result<Open, tonic::Status> {
+        let view = self
+            .server
+            .source
+            .view(&node)
+            .map_err(tonic::Status::invalid_argument)?;
+        let stream = Stream::new(self.mode, self.only, self.server.limits.clone());
+        let session = Arc::new(Session::new(&node, SystemTime::now(), stream));
+        self.server.nodes.insert(self.id, session.clone());
+        tracing::debug!(node = node.id, stream = self.id, "stream opened");
+        Ok(Open { view, session })
+    }
+
+    fn act(&mut self, session: &Session, actions: Vec<Action>) {
+        let counters = &self.server.counters;
+        for action in actions {
+            match action {
+                Action::Send(response) => {
+                    let (head, rest) = self.server.batches.encode(&response);
+                    if let Some(kind) = ResourceType::from_type_url(&response.type_url) {
+                        let bytes = head.len() + rest.as_ref().map_or(0, Bytes::len);
+                        let resources = response.resources.len() + response.removed.len();
+                        counters.sent(kind, resources, bytes);
+                    }
+                    self.out.push_back(head);
+                    self.out.extend(rest);
+                }
+                Action::Acked { kind } => counters.acked(kind),
+                Action::Rejected { kind, names, error } => {
+                    counters.rejected(kind);
+                    session.rejected();
+                    let node = session.node_id();
+                    tracing::warn!(node, %kind, ?names, %error, "a node rejected resources");
+                }
+                Action::Follow(..)
+                | Action::Unfollow(..)
+                | Action::FollowAll(_)
+                | Action::UnfollowAll(_) => {}
+            }
+        }
+    }
+
+    fn refuse(&mut self, status: tonic::Status) {
+        self.server.counters.refuse();
+        tracing::warn!(
+            stream = self.id,
+            reason = status.message(),
+            "stream refused"
+        );
+        self.end = Some(status);
+    }
+}
+
+impl Drop for Responses {
+    fn drop(&mut self) {
+        let followed: Vec<_> = match &self.open {
+            Some(open) => {
+                let stream = open
+                    .session
+                    .stream
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                stream.followed().collect()
+            }
+            None => Vec::new(),
+        };
+        self.server.nodes.remove(self.id);
+        self.server.hub.leave(self.id, followed.into_iter());
+    }
+}
+
+fn status_of(refusal: &Refusal) -> tonic::Status {
+    let code = match refusal {
+        Refusal::TooManyNames { .. } => Code::ResourceExhausted,
+        Refusal::NameTooLong { .. } | Refusal::MissingType | Refusal::WrongType { .. } => {
+            Code::InvalidArgument
+        }
+    };
+    tonic::Status::new(code, refusal.to_string())
+}
+
+fn trailers(status: &tonic::Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("13"));
+    }
+    trailers
+}
+
+/// One request as it came in.
+struct Incoming {
+    node: Option<Node>,
+    request: Request,
+}
+
+/// Decodes the requests of either variant.
+struct Requests {
+    mode: Mode,
+}
+
+impl Decoder for Requests {
+    type Item = Incoming;
+    type Error = tonic::Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Incoming>, tonic::Status> {
+        let malformed = |e: prost::DecodeError| {
+            tonic::Status::invalid_argument(format!("malformed request: {e}"))
+        };
+        let incoming = match self.mode {
+            Mode::Delta => {
+                let raw = DeltaDiscoveryRequest::decode(bytes).map_err(malformed)?;
+                Incoming {
+                    node: raw.node,
+                    request: Request {
+                        type_url: raw.type_url,
+                        nonce: raw.response_nonce,
+                        error: raw.error_detail.map(|status| status.message),
+                        ask: Ask::Delta {
+                            subscribe: raw.resource_names_subscribe,
+                            unsubscribe: raw.resource_names_unsubscribe,
+                            initial: raw.initial_resource_versions,
+                        },
+                    },
+                }
+            }
+            Mode::Sotw => {
+                let raw = DiscoveryRequest::decode(bytes).map_err(malformed)?;
+                Incoming {
+                    node: raw.node,
+                    request: Request {
+                        type_url: raw.type_url,
+                        nonce: raw.response_nonce,
+                        error: raw.error_detail.map(|status| status.message),
+                        ask: Ask::Sotw {
+                            names: raw.resource_names,
+                            version: raw.version_info,
+                        },
+                    },
+                }
+            }
+        };
+        Ok(Some(incoming))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        // Most requests are ACKs of some dozen bytes; the buffer grows for those that are not.
+        BufferSettings::new(1_024, 8_192)
+    }
+}

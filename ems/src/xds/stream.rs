@@ -1,0 +1,413 @@
+//! One xDS stream as a state machine: requests and changes in, actions out.
+//!
+//! Several types share an aggregated stream; this module orders them, [`subscription`](super::subscription) does the
+//! rest. What is new waits until the types it may point at are acknowledged, what is gone until nothing can point at
+//! it any more, and answers to what the client asked for wait for nothing but their own type: one response per type is
+//! in flight, and what changes meanwhile merges into the next.
+//!
+//! A rejection counts as an answer here. The client keeps what it had of that type, and the other types go on: one bad
+//! resource must not hold back good ones.
+//!
+//! Pure: no clock, no channel, no I/O. Nonces are a counter.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    Changed, Resource, ResourceType, View,
+    limits::{Limits, Refusal},
+    subscription::{Plan, Subscription},
+};
+
+/// The protocol variant of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Incremental xDS.
+    Delta,
+    /// State of the world.
+    Sotw,
+}
+
+/// A request, whichever variant it is of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Request {
+    /// As sent; may be empty on a stream of one type.
+    pub type_url: String,
+    /// Of the response that is answered; empty: none.
+    pub nonce: String,
+    /// What the client says when it rejects that response.
+    pub error: Option<String>,
+    /// What it subscribes to.
+    pub ask: Ask,
+}
+
+/// The subscription part of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Changes of the subscription.
+    Delta {
+        /// Names from now on.
+        subscribe: Vec<String>,
+        /// Names no longer.
+        unsubscribe: Vec<String>,
+        /// What the client has from an earlier stream, name to version. Only looked at in the first request of a type.
+        initial: HashMap<String, String>,
+    },
+    /// The whole subscription.
+    Sotw {
+        /// All names.
+        names: Vec<String>,
+        /// What the client has.
+        version: String,
+    },
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self::Delta {
+            subscribe: Vec::new(),
+            unsubscribe: Vec::new(),
+            initial: HashMap::new(),
+        }
+    }
+}
+
+/// What has to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A response goes to the client.
+    Send(Response),
+    /// The client took a response.
+    Acked {
+        /// Of this type.
+        kind: ResourceType,
+    },
+    /// The client rejected a response.
+    Rejected {
+        /// Of this type.
+        kind: ResourceType,
+        /// The resources at fault, as far as the text names them; else all that were in the response.
+        names: Vec<Arc<str>>,
+        /// The client's words.
+        error: Arc<str>,
+    },
+    /// The stream is to be told when this name changes.
+    Follow(ResourceType, Arc<str>),
+    /// No longer.
+    Unfollow(ResourceType, Arc<str>),
+    /// The stream is to be told of every change of this type.
+    FollowAll(ResourceType),
+    /// No longer, but for the names that it follows.
+    UnfollowAll(ResourceType),
+}
+
+/// A response, not yet encoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// The protocol variant that it is for.
+    pub mode: Mode,
+    /// Its type.
+    pub type_url: Cow<'static, str>,
+    /// `version_info` or `system_version_info`.
+    pub version: Arc<str>,
+    /// Its number on the stream.
+    pub nonce: u64,
+    /// Sorted by name.
+    pub resources: Vec<Arc<Resource>>,
+    /// Sorted; always empty in state of the world.
+    pub removed: Vec<Arc<str>>,
+}
+
+/// How far the client is with a resource.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// It asked; nothing was said yet.
+    #[default]
+    Waiting,
+    /// Sent, no answer yet.
+    Sent,
+    /// It took it.
+    Acked,
+    /// It rejected it.
+    Rejected,
+    /// It was told that no such thing exists.
+    Absent,
+}
+
+/// One resource as the client has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its type.
+    pub kind: ResourceType,
+    /// Its name.
+    pub name: Arc<str>,
+    /// The version sent last.
+    pub version: Option<Arc<str>>,
+    /// How far the client is with it.
+    pub state: State,
+    /// Its words when it rejected it.
+    pub error: Option<Arc<str>>,
+}
+
+/// The state of one stream.
+#[derive(Debug)]
+pub struct Stream {
+    mode: Mode,
+    /// `None`: aggregated.
+    only: Option<ResourceType>,
+    limits: Arc<Limits>,
+    /// In the order of types.
+    subscriptions: Vec<Subscription>,
+    nonce: u64,
+}
+
+impl Stream {
+    /// A stream of one type, or an aggregated one.
+    pub fn new(mode: Mode, only: Option<ResourceType>, limits: Arc<Limits>) -> Self {
+        Self {
+            mode,
+            only,
+            limits,
+            subscriptions: Vec::new(),
+            nonce: 0,
+        }
+    }
+
+    /// Takes a request: its verdict on an earlier response and its subscription, in this order, both always.
+    pub fn on_request(
+        &mut self,
+        request: Request,
+        view: &dyn View,
+    ) -> Result<Vec<Action>, Refusal> {
+        let mut actions = Vec::new();
+        let kind = match (self.only, &*request.type_url) {
+            (Some(kind), "") => kind,
+            (Some(kind), url) if url == kind.type_url() => kind,
+            (Some(kind), _) => {
+                return Err(Refusal::WrongType {
+                    expected: kind.type_url(),
+                    found: request.type_url,
+                });
+            }
+            (None, "") => return Err(Refusal::MissingType),
+            (None, url) => match ResourceType::from_type_url(url) {
+                Some(kind) => kind,
+                None => {
+                    actions.extend(self.disclaim(request));
+                    return Ok(actions);
+                }
+            },
+        };
+        let limits = self.limits.clone();
+        let subscription = self.subscription(kind);
+        let error: Option<Arc<str>> = request.error.map(Into::into);
+        let judged = match request.nonce.parse() {
+            Ok(nonce) => subscription.verdict(nonce, error.as_ref()),
+            Err(_) => None,
+        };
+        match (judged, error) {
+            // A rejection of what is no longer in flight says something all the same.
+            (names, Some(error)) => actions.push(Action::Rejected {
+                kind,
+                names: names.unwrap_or_default(),
+                error,
+            }),
+            (Some(_), None) => actions.push(Action::Acked { kind }),
+            (None, None) => {}
+        }
+        match request.ask {
+            Ask::Delta {
+                subscribe,
+                unsubscribe,
+                initial,
+            } => subscription.ask_delta(
+                subscribe,
+                unsubscribe,
+                initial,
+                view,
+                &limits,
+                &mut actions,
+            )?,
+            Ask::Sotw { names, version } => {
+                subscription.ask_sotw(names, &version, view, &limits, &mut actions)?;
+            }
+        }
+        self.flush(view, &mut actions);
+        Ok(actions)
+    }
+
+    /// Looks at names that may differ from before.
+    pub fn on_change(&mut self, changed: &Changed, view: &dyn View) -> Vec<Action> {
+        for (kind, name) in &changed.names {
+            if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.kind() == *kind) {
+                subscription.changed(name);
+            }
+        }
+        let mut actions = Vec::new();
+        self.flush(view, &mut actions);
+        actions
+    }
+
+    /// Looks at everything: for a stream that missed changes.
+    pub fn on_doubt(&mut self, view: &dyn View) -> Vec<Action> {
+        for subscription in &mut self.subscriptions {
+            subscription.changed_anyhow();
+        }
+        let mut actions = Vec::new();
+        self.flush(view, &mut actions);
+        actions
+    }
+
+    /// Every resource that the client asked for or was sent.
+    pub fn status(&self) -> impl Iterator<Item = Status> + '_ {
+        self.subscriptions.iter().flat_map(Subscription::status)
+    }
+
+    /// The names that it follows.
+    pub fn followed(&self) -> impl Iterator<Item = (ResourceType, Arc<str>)> + '_ {
+        self.subscriptions
+            .iter()
+            .flat_map(|s| s.asked().map(|name| (s.kind(), name.clone())))
+    }
+
+    /// Says of each name of a type that nobody serves that it does not exist, so that the client need not wait. State
+    /// of the world has no words for that.
+    fn disclaim(&mut self, request: Request) -> Option<Action> {
+        let Ask::Delta { subscribe, .. } = request.ask else {
+            return None;
+        };
+        let mut removed: Vec<Arc<str>> = subscribe
+            .into_iter()
+            .filter(|n| n != "*")
+            .map(Into::into)
+            .collect();
+        removed.sort();
+        removed.dedup();
+        (!removed.is_empty()).then(|| {
+            self.nonce += 1;
+            Action::Send(Response {
+                mode: self.mode,
+                type_url: request.type_url.into(),
+                version: "".into(),
+                nonce: self.nonce,
+                resources: Vec::new(),
+                removed,
+            })
+        })
+    }
+
+    fn subscription(&mut self, kind: ResourceType) -> &mut Subscription {
+        let at = match self
+            .subscriptions
+            .binary_search_by_key(&kind, Subscription::kind)
+        {
+            Ok(at) => at,
+            Err(at) => {
+                self.subscriptions
+                    .insert(at, Subscription::new(kind, self.mode));
+                at
+            }
+        };
+        #[allow(clippy::indexing_slicing, reason = "found or inserted there just now")]
+        &mut self.subscriptions[at]
+    }
+
+    /// Sends what may be sent.
+    fn flush(&mut self, view: &dyn View, actions: &mut Vec<Action>) {
+        while self.pass(view, actions) {}
+    }
+
+    /// Goes through the types once. True: something was settled without a response, so that something else may go now.
+    fn pass(&mut self, view: &dyn View, actions: &mut Vec<Action>) -> bool {
+        // `None`: in flight, so that nothing of the type can be sent now.
+        let mut plans: Vec<Option<Plan>> = self
+            .subscriptions
+            .iter_mut()
+            .map(|s| {
+                if s.in_flight() {
+                    None
+                } else {
+                    Some(s.plan(view))
+                }
+            })
+            .collect();
+        let mut made = true;
+        let mut settled = false;
+        let mut warming = Vec::new();
+        for at in 0..plans.len() {
+            let unused = plans
+                .iter()
+                .skip(at + 1)
+                .all(|later| later.as_ref().is_some_and(Plan::is_empty));
+            let (Some(plan), Some(subscription)) =
+                (plans.get_mut(at), self.subscriptions.get_mut(at))
+            else {
+                continue;
+            };
+            let Some(mut plan) = plan.take() else {
+                made = false;
+                continue;
+            };
+            subscription.postpone(&mut plan, !made, !unused);
+            if !subscription.owes(&plan) {
+                continue;
+            }
+            let Some(batch) = subscription.commit(plan) else {
+                settled = true;
+                continue;
+            };
+            self.nonce += 1;
+            subscription.sent(self.nonce, &batch);
+            made = false;
+            let kind = subscription.kind();
+            actions.push(Action::Send(Response {
+                mode: self.mode,
+                type_url: kind.type_url().into(),
+                version: version_of(kind, &batch.resources, &batch.removed, view),
+                nonce: self.nonce,
+                resources: batch.resources,
+                removed: batch.removed,
+            }));
+            if kind == ResourceType::Cluster {
+                warming = batch.updated;
+            }
+        }
+        // "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management
+        // server even though there is no change in endpoints": endpoints follow the cluster of the same name.
+        if let Some(endpoints) = self
+            .subscriptions
+            .iter_mut()
+            .find(|s| s.kind() == ResourceType::Endpoints)
+        {
+            for name in &warming {
+                endpoints.repeat(name);
+            }
+        }
+        settled
+    }
+}
+
+/// What identifies the state of a type: the view's word, or a hash of what is sent.
+pub(super) fn version_of(
+    kind: ResourceType,
+    resources: &[Arc<Resource>],
+    removed: &[Arc<str>],
+    view: &dyn View,
+) -> Arc<str> {
+    if let Some(version) = view.type_version(kind) {
+        return version;
+    }
+    let mut hash = Xxh3::new();
+    for resource in resources {
+        hash.update(resource.name().as_bytes());
+        hash.update(b"\0");
+        hash.update(resource.version().as_bytes());
+        hash.update(b"\0");
+    }
+    for name in removed {
+        hash.update(b"\0");
+        hash.update(name.as_bytes());
+    }
+    format!("{:016x}", hash.digest()).into()
+}

@@ -1,0 +1,125 @@
+//! Responses as bytes: a few of its own for each stream, and the resources, which all streams share.
+//!
+//! Delta and state-of-the-world responses have the same field numbers for version, resources, type and nonce, so one
+//! encoder writes both.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{
+    Resource, put_field,
+    stream::{Mode, Response},
+};
+
+/// gRPC's prefix of a message: not compressed, then its length.
+const PREFIX: usize = 5;
+
+/// Resources below this many bytes in all are copied behind the head: one frame costs more than the copy.
+const COPIED: usize = 2 * 1024;
+
+/// How many joined batches are kept for the streams that have yet to send them.
+const KEPT: usize = 16;
+
+/// Batches of resources joined lately. A change that reaches a thousand streams is joined once and not a thousand
+/// times.
+#[derive(Debug, Default)]
+pub struct Batches(Mutex<VecDeque<Joined>>);
+
+#[derive(Debug)]
+struct Joined {
+    key: u128,
+    resources: Vec<Arc<Resource>>,
+    bytes: Bytes,
+}
+
+impl Batches {
+    /// The gRPC message of a response, in pieces to be sent in order.
+    pub fn encode(&self, response: &Response) -> (Bytes, Option<Bytes>) {
+        let len: usize = response
+            .resources
+            .iter()
+            .map(|r| entry(response.mode, r).len())
+            .sum();
+        let mut head = BytesMut::with_capacity(256 + if len < COPIED { len } else { 0 });
+        head.put_bytes(0, PREFIX);
+        put_field(&mut head, 1, response.version.as_bytes());
+        put_field(&mut head, 4, response.type_url.as_bytes());
+        put_field(&mut head, 5, response.nonce.to_string().as_bytes());
+        for name in &response.removed {
+            put_field(&mut head, 6, name.as_bytes());
+        }
+        let rest = match response.resources.as_slice() {
+            [one] if len >= COPIED => Some(entry(response.mode, one)),
+            _ if len >= COPIED => Some(self.join(response, len)),
+            few => {
+                for resource in few {
+                    head.put_slice(&entry(response.mode, resource));
+                }
+                None
+            }
+        };
+        let total = head.len() - PREFIX + rest.as_ref().map_or(0, Bytes::len);
+        // Not even a response of everything comes near 4 GiB.
+        let total = u32::try_from(total).unwrap_or(u32::MAX);
+        if let Some(prefix) = head.get_mut(1..PREFIX) {
+            prefix.copy_from_slice(&total.to_be_bytes());
+        }
+        (head.freeze(), rest)
+    }
+
+    fn join(&self, response: &Response, len: usize) -> Bytes {
+        let key = key(response);
+        let same = |joined: &Joined| {
+            joined.key == key
+                && joined.resources.len() == response.resources.len()
+                && joined
+                    .resources
+                    .iter()
+                    .zip(&response.resources)
+                    .all(|(a, b)| Arc::ptr_eq(a, b))
+        };
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(joined) = kept.iter().find(|joined| same(joined)) {
+            return joined.bytes.clone();
+        }
+        let mut bytes = BytesMut::with_capacity(len);
+        for resource in &response.resources {
+            bytes.put_slice(&entry(response.mode, resource));
+        }
+        let bytes = bytes.freeze();
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Joined {
+            key,
+            resources: response.resources.clone(),
+            bytes: bytes.clone(),
+        });
+        bytes
+    }
+}
+
+fn entry(mode: Mode, resource: &Resource) -> Bytes {
+    match mode {
+        Mode::Delta => resource.delta_entry(),
+        Mode::Sotw => resource.sotw_entry(),
+    }
+}
+
+/// Tells batches apart; equal ones are compared in full before they count as such.
+fn key(response: &Response) -> u128 {
+    let mut hash = Xxh3::new();
+    hash.update(&[u8::from(response.mode == Mode::Delta)]);
+    for resource in &response.resources {
+        hash.update(&(Arc::as_ptr(resource).addr()).to_ne_bytes());
+    }
+    hash.digest128()
+}
+
+#[cfg(test)]
+mod tests;
