@@ -1,0 +1,13 @@
+//! End-to-end tests: real Envoys, real EMS, real requests. Each module is one idea of what a user relies on.
+//!
+//! One program, so that it links once and its tests can share a mesh; see [`stage`].
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that meets what it does not expect has failed"
+)]
+
+mod standalone;
