@@ -1,6 +1,8 @@
 //! The Envoy Management Service.
+pub mod identity;
 pub mod json;
 pub mod record;
 pub mod registry;
+pub mod resources;
 pub mod store;
 pub mod xds;

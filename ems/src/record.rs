@@ -15,7 +15,7 @@ mod tests;
 pub use field::{FieldError, Invalid};
 pub use parse::RETRY_CONDITIONS;
 
-use std::{net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use isthmus_model::{RegionName, ServiceName, VersionLabel};
 
@@ -176,6 +176,14 @@ pub struct CallerPattern {
     pub region: Option<RegionName>,
     /// The caller's service.
     pub service: Option<ServiceName>,
+}
+
+impl fmt::Display for CallerPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let region = self.region.as_ref().map_or("*", RegionName::as_str);
+        let service = self.service.as_ref().map_or("*", ServiceName::as_str);
+        write!(f, "{region}/{service}")
+    }
 }
 
 /// 1-128 of `A-Z a-z 0-9 . _ : -`.

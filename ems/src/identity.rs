@@ -1,0 +1,87 @@
+//! Who nodes are to one another: SPIFFE ids, and where their certificates come from.
+//!
+//! [`Identities`] is what the rest of EMS knows. Behind it stands an [`Issuer`]: today the built-in development
+//! authority of [`ca`], later whatever production has.
+
+use std::{fmt, sync::Arc, time::SystemTime};
+
+use isthmus_model::{RegionName, ServiceName};
+
+use crate::resources::{Node, NodeKind};
+
+/// A SPIFFE id: `spiffe://<trust domain>/region/<region>/service/<service>`, or `…/region/<region>/gateway`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SpiffeId(Arc<str>);
+
+impl SpiffeId {
+    /// The id of a service's callers.
+    #[must_use]
+    pub fn service(trust_domain: &str, region: &RegionName, service: &ServiceName) -> Self {
+        let prefix = Self::region_prefix(trust_domain, region);
+        Self(format!("{prefix}service/{service}").into())
+    }
+
+    /// The id of a region's gateways.
+    #[must_use]
+    pub fn gateway(trust_domain: &str, region: &RegionName) -> Self {
+        let prefix = Self::region_prefix(trust_domain, region);
+        Self(format!("{prefix}gateway").into())
+    }
+
+    /// The id that a node asks for.
+    #[must_use]
+    pub fn of_node(trust_domain: &str, node: &Node) -> Self {
+        match node.kind {
+            NodeKind::Sidecar | NodeKind::Host => {
+                Self::service(trust_domain, &node.region, &node.service)
+            }
+            NodeKind::Gateway => Self::gateway(trust_domain, &node.region),
+        }
+    }
+
+    /// How every id of a region begins, up to a slash.
+    #[must_use]
+    pub fn region_prefix(trust_domain: &str, region: &RegionName) -> String {
+        format!("spiffe://{trust_domain}/region/{region}/")
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SpiffeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A certificate with its key. The key shows in no log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Issued {
+    /// The certificate, and what stands between it and the root, as PEM.
+    pub chain_pem: String,
+    /// Its private key, as PEM.
+    pub key_pem: String,
+    /// From when it counts.
+    pub not_before: SystemTime,
+    /// Until when it counts.
+    pub not_after: SystemTime,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued")
+            .field("not_before", &self.not_before)
+            .field("not_after", &self.not_after)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Gives nodes their certificates.
+pub trait Identities: Send + Sync + 'static {
+    /// The certificate of an id, the same until it is renewed; `None` where it cannot be had.
+    fn identity(&self, id: &SpiffeId) -> Option<Arc<Issued>>;
+}

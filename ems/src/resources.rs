@@ -1,0 +1,289 @@
+//! From records to xDS resources: what each Envoy may see, built when it is asked for, encoded once and shared.
+//!
+//! Clusters and endpoints are the same for every node of a region; a [`table`](self) of those in use holds them, and a
+//! change rebuilds only what it touches of these. Listener, route, filter config and certificate are a node's own and
+//! small, so they are built on request.
+//!
+//! Knows nothing of streams, versions that were sent, or how records are stored.
+
+mod cluster;
+mod encode;
+mod endpoints;
+mod filter;
+mod listener;
+mod node;
+mod policy;
+mod replies;
+mod summary;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod view;
+
+pub use node::{Node, NodeKind};
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
+use isthmus_model::{ANY_REGION, RegionName, ServiceName, config::RawHeaders};
+
+use crate::{
+    identity::{Identities, SpiffeId},
+    record::{Endpoint, Region, Service},
+    xds::{Changed, ResourceType, Source, View},
+};
+use summary::Summary;
+use table::Table;
+
+/// EDS name of where the callers of a region run. See [`endpoints`].
+pub const CALLERS: &str = "isthmus-callers";
+
+/// What the registry knows. It must already say the new when a change is [applied](Resources::apply).
+pub trait Facts: Send + Sync + 'static {
+    /// A service.
+    fn service(&self, name: &ServiceName) -> Option<Arc<Service>>;
+    /// All services.
+    fn services(&self) -> Vec<Arc<Service>>;
+    /// The endpoints of a service, in any order.
+    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<Endpoint>>;
+    /// A region; the local one too.
+    fn region(&self, name: &RegionName) -> Option<Arc<Region>>;
+    /// All regions.
+    fn regions(&self) -> Vec<Arc<Region>>;
+}
+
+/// What a region's EMS is told once, when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The region served.
+    pub region: RegionName,
+    /// First part of every SPIFFE id.
+    pub trust_domain: String,
+    /// Where requests without a region go: a region or `any`; `None`: the region served.
+    pub default_region: Option<String>,
+    /// Whether filters give receipts to those who ask.
+    pub debug: bool,
+    /// Names of the headers of the request contract.
+    pub headers: RawHeaders,
+    /// What strangers may make EMS and Envoy remember.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// Defaults for a region.
+    #[must_use]
+    pub fn new(region: RegionName) -> Self {
+        Self {
+            region,
+            trust_domain: "mesh.internal".to_owned(),
+            default_region: None,
+            debug: true,
+            headers: RawHeaders::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// How many destinations may be in use that no record vouches for: a service that only another region knows, a version
+/// that no endpoint runs. Callers choose these names, each costs memory here and in Envoy, and Envoy never forgets one.
+/// Past the limit they do not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// For one connected node.
+    pub per_node: usize,
+    /// For all of them; a name that several nodes use counts once.
+    pub in_all: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            per_node: 1_000,
+            in_all: 20_000,
+        }
+    }
+}
+
+/// What became different in the registry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A service was put or deleted.
+    Service(ServiceName),
+    /// Endpoints of a service came, went, drained or changed.
+    Endpoints(ServiceName),
+    /// A region was put or deleted.
+    Region(RegionName),
+    /// A certificate was renewed.
+    Identity(SpiffeId),
+}
+
+/// The resources of a region. Cheap to clone.
+#[derive(Clone)]
+pub struct Resources(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    facts: Arc<dyn Facts>,
+    identities: Arc<dyn Identities>,
+    table: RwLock<Table>,
+    summary: Mutex<Summary>,
+}
+
+impl Resources {
+    /// Resources of what `facts` says.
+    pub fn new(settings: Settings, facts: Arc<dyn Facts>, identities: Arc<dyn Identities>) -> Self {
+        let summary = Mutex::new(Summary::of(&*facts));
+        Self(Arc::new(Inner {
+            table: RwLock::new(Table::new(settings.limits)),
+            settings,
+            facts,
+            identities,
+            summary,
+        }))
+    }
+
+    /// What it was told when it started.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.settings
+    }
+
+    /// How many destinations are in use.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.0
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
+    }
+
+    /// Takes note of changes, rebuilds what they touch and says which names may now differ.
+    pub fn apply(&self, changes: &[Change]) -> Changed {
+        let mut names = Vec::new();
+        for change in changes {
+            self.0.apply(change, &mut names);
+        }
+        names.sort();
+        names.dedup();
+        Changed { names }
+    }
+
+    /// The filter config of a node: what it decides with.
+    #[must_use]
+    pub fn filter_config(&self, node: &Node) -> isthmus_model::RawConfig {
+        self.0.filter_config(node)
+    }
+}
+
+type Names = Vec<(ResourceType, Arc<str>)>;
+
+impl Inner {
+    fn apply(&self, change: &Change, names: &mut Names) {
+        match change {
+            Change::Service(service) => {
+                let noted = self.summary().note(service, &*self.facts);
+                self.rebuild(names, |table| table.of_service(service));
+                if noted.existence {
+                    self.announce(service, names);
+                }
+                if noted.rules {
+                    names.push((ResourceType::ExtensionConfig, filter::FILTER.into()));
+                }
+                if noted.zones {
+                    names.push((ResourceType::Endpoints, CALLERS.into()));
+                }
+            }
+            Change::Endpoints(service) => {
+                let noted = self.summary().note(service, &*self.facts);
+                self.rebuild(names, |table| table.of_service(service));
+                if noted.zones {
+                    names.push((ResourceType::Endpoints, CALLERS.into()));
+                }
+            }
+            Change::Region(region) => {
+                self.rebuild(names, |table| table.of_region(region));
+                names.extend([
+                    (ResourceType::Secret, tls::TRUST.into()),
+                    (ResourceType::Secret, tls::trust_name(region).into()),
+                    (ResourceType::ExtensionConfig, filter::FILTER.into()),
+                    (
+                        ResourceType::Listener,
+                        listener::listener_name(NodeKind::Gateway).into(),
+                    ),
+                ]);
+                // Nodes that want everything want the way to every service of a new region too.
+                for service in self.facts.services() {
+                    let name = cluster_name(service.name.as_str(), region.as_str());
+                    names.push((ResourceType::Cluster, name));
+                }
+            }
+            Change::Identity(_) => names.push((ResourceType::Secret, tls::IDENTITY.into())),
+        }
+    }
+
+    /// Names of a service that came or went. Nobody has them yet, but somebody may have been told that they do not
+    /// exist, or want everything.
+    fn announce(&self, service: &ServiceName, names: &mut Names) {
+        let regions = self.facts.regions();
+        let regions = regions
+            .iter()
+            .map(|region| region.name.as_str())
+            .chain([self.settings.region.as_str(), ANY_REGION]);
+        for region in regions {
+            let name = cluster_name(service.as_str(), region);
+            names.push((ResourceType::Cluster, name.clone()));
+            names.push((ResourceType::Endpoints, name));
+        }
+    }
+
+    fn rebuild(&self, names: &mut Names, which: impl FnOnce(&Table) -> Vec<Arc<str>>) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for name in which(&table) {
+            table.rebuild(&name, &*self.facts, &self.settings, names);
+        }
+    }
+
+    fn summary(&self) -> std::sync::MutexGuard<'_, Summary> {
+        self.summary.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn region_names(&self) -> Vec<RegionName> {
+        let mut regions: Vec<_> = self
+            .facts
+            .regions()
+            .iter()
+            .map(|r| r.name.clone())
+            .collect();
+        regions.push(self.settings.region.clone());
+        regions.sort();
+        regions.dedup();
+        regions
+    }
+
+    fn filter_config(&self, node: &Node) -> isthmus_model::RawConfig {
+        let regions = self.region_names();
+        filter::config(node, &regions, self.summary().rules(), &self.settings)
+    }
+}
+
+impl Source for Resources {
+    fn view(&self, node: &EnvoyNode) -> Result<Arc<dyn View>, String> {
+        let node = Node::parse(node)?;
+        if node.region != self.0.settings.region {
+            return Err(format!(
+                "node is of region {}, and this is the EMS of {}: point it to its own region's EMS",
+                node.region, self.0.settings.region
+            ));
+        }
+        Ok(Arc::new(view::NodeView::new(self.0.clone(), node)))
+    }
+}
+
+fn cluster_name(service: &str, region: &str) -> Arc<str> {
+    let mut name = String::with_capacity(service.len() + region.len() + 1);
+    // Writing to a String cannot fail.
+    let _ = isthmus_model::name::write_cluster_name(&mut name, service, None, region);
+    name.into()
+}

@@ -1,0 +1,242 @@
+//! Destinations as Envoy clusters: a service here, a service behind a region's gateways, or both.
+//!
+//! One cluster for each service and region, so that limits and ejections of one service never touch another's path.
+//! Pure: records in, messages out.
+
+use std::{collections::HashMap, sync::Arc};
+
+use envoy_types::pb::envoy::config::{
+    cluster::v3::{
+        Cluster, UpstreamConnectionOptions,
+        cluster::{
+            ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig,
+            TransportSocketMatch,
+        },
+    },
+    core::v3::TcpKeepalive,
+    endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints, lb_endpoint::HostIdentifier},
+};
+use isthmus_model::{ClusterName, RegionName};
+
+use super::{
+    Facts, Settings,
+    encode::{ads, any, duration, text_struct, u32_value},
+    endpoints::{self, REGION_FIELD},
+    policy::{self, Reach},
+    tls,
+};
+use crate::record::{Endpoint, Policy, Region, Service};
+
+/// A cluster and, unless it resolves names itself, its endpoints.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Built {
+    /// The cluster.
+    pub(super) cluster: Cluster,
+    /// `None` where the cluster holds them, because an address is a DNS name.
+    pub(super) endpoints: Option<ClusterLoadAssignment>,
+}
+
+/// Makes the cluster of a destination; `None` where no such thing exists.
+pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
+    let service = facts.service(&target.service);
+    if target.version.is_some()
+        && service.as_ref().is_some_and(|s| !s.allow_version_pins)
+        && target.region.as_ref() == Some(&settings.region)
+    {
+        return None;
+    }
+    match &target.region {
+        Some(region) if *region == settings.region => {
+            let service = service?;
+            let members = facts.endpoints(&target.service);
+            let members = endpoints::of_version(&members, target.version.as_ref());
+            Some(local(target, &service, members, settings))
+        }
+        Some(region) => {
+            let region = facts.region(region)?;
+            Some(remote(target, service.as_deref(), &region, settings))
+        }
+        None => {
+            let others = by_distance(facts, &settings.region);
+            if service.is_none() && others.is_empty() {
+                return None;
+            }
+            let members = facts.endpoints(&target.service);
+            let members = endpoints::of_version(&members, target.version.as_ref());
+            Some(nearest(
+                target,
+                service.as_deref(),
+                members,
+                &others,
+                settings,
+            ))
+        }
+    }
+}
+
+/// Regions that requests can be sent to, nearest first; equally near ones by name.
+pub(super) fn by_distance(facts: &dyn Facts, local: &RegionName) -> Vec<Arc<Region>> {
+    let mut regions: Vec<_> = facts
+        .regions()
+        .into_iter()
+        .filter(|region| region.name != *local && is_reachable(region))
+        .collect();
+    regions.sort_by(|a, b| (a.distance, &a.name).cmp(&(b.distance, &b.name)));
+    regions
+}
+
+/// Without gateways there is nowhere to go; without roots no gateway could be believed.
+pub(super) fn is_reachable(region: &Region) -> bool {
+    !region.gateways.is_empty() && !region.trust_bundle.trim().is_empty()
+}
+
+fn local<'a>(
+    target: &ClusterName,
+    service: &Service,
+    members: impl Iterator<Item = &'a Endpoint>,
+    settings: &Settings,
+) -> Built {
+    let members = endpoints::local(members, &settings.region);
+    let cluster = Cluster {
+        health_checks: policy::health_check(&service.policy).into_iter().collect(),
+        ..base(target, &service.policy, Reach::Endpoints, settings)
+    };
+    discovered(cluster, members)
+}
+
+fn remote(
+    target: &ClusterName,
+    service: Option<&Service>,
+    region: &Region,
+    settings: &Settings,
+) -> Built {
+    let policy = policy_of(service);
+    let mut cluster = base(target, &policy, Reach::Gateways, settings);
+    let mut members = Vec::new();
+    // Else nobody can take the request, and Envoy says so at once.
+    if is_reachable(region) {
+        members.push(endpoints::gateways(region, 0));
+        cluster.transport_socket = Some(tls::to_gateway(
+            &settings.region,
+            &region.name,
+            &settings.trust_domain,
+        ));
+        cluster.upstream_connection_options = keepalive();
+    }
+    discovered(cluster, members)
+}
+
+fn nearest<'a>(
+    target: &ClusterName,
+    service: Option<&Service>,
+    members: impl Iterator<Item = &'a Endpoint>,
+    others: &[Arc<Region>],
+    settings: &Settings,
+) -> Built {
+    let policy = policy_of(service);
+    // Priorities must have no gap, so the first region takes the place of local endpoints where there are none.
+    let mut localities = endpoints::local(members, &settings.region);
+    let first = u32::from(!localities.is_empty());
+    let mut priorities = first;
+    let mut sockets = Vec::new();
+    for region in others {
+        localities.push(endpoints::gateways(region, priorities));
+        priorities += 1;
+        sockets.push(TransportSocketMatch {
+            name: region.name.to_string(),
+            r#match: Some(text_struct(REGION_FIELD, region.name.as_str())),
+            transport_socket: Some(tls::to_gateway(
+                &settings.region,
+                &region.name,
+                &settings.trust_domain,
+            )),
+        });
+    }
+    let cluster = Cluster {
+        health_checks: policy::health_check(&policy).into_iter().collect(),
+        transport_socket_matches: sockets,
+        upstream_connection_options: keepalive(),
+        ..base(target, &policy, Reach::Any { priorities }, settings)
+    };
+    discovered(cluster, localities)
+}
+
+fn policy_of(service: Option<&Service>) -> Policy {
+    service.map_or_else(Policy::default, |service| service.policy.clone())
+}
+
+/// What every cluster has.
+fn base(target: &ClusterName, policy: &Policy, reach: Reach, settings: &Settings) -> Cluster {
+    let options = policy::http_options(policy, reach, &settings.headers.error);
+    Cluster {
+        name: target.to_string(),
+        connect_timeout: duration(policy.connect_timeout),
+        lb_policy: policy::lb_policy(policy).into(),
+        circuit_breakers: policy::circuit_breakers(&policy.circuit_breakers),
+        outlier_detection: policy::outlier_detection(policy, reach),
+        common_lb_config: Some(policy::common_lb(policy)),
+        typed_extension_protocol_options: HashMap::from([(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+            any(&options),
+        )]),
+        // Otherwise Envoy keeps a deleted endpoint for as long as it answers health checks.
+        ignore_health_on_host_removal: true,
+        ..Default::default()
+    }
+}
+
+/// Finds dead peers on links where nothing else does: a region's link that drops packets, a host that is gone.
+fn keepalive() -> Option<UpstreamConnectionOptions> {
+    Some(UpstreamConnectionOptions {
+        tcp_keepalive: Some(TcpKeepalive {
+            keepalive_probes: u32_value(3),
+            keepalive_time: u32_value(30),
+            keepalive_interval: u32_value(5),
+        }),
+        ..Default::default()
+    })
+}
+
+/// Puts endpoints where they belong: beside the cluster, or inside where Envoy has to resolve names.
+fn discovered(mut cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> Built {
+    let assignment = endpoints::assignment(&cluster.name, localities);
+    if has_dns_name(&assignment) {
+        cluster.cluster_discovery_type =
+            Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into()));
+        cluster.dns_lookup_family = DnsLookupFamily::All.into();
+        cluster.load_assignment = Some(assignment);
+        return Built {
+            cluster,
+            endpoints: None,
+        };
+    }
+    cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
+    cluster.eds_cluster_config = Some(EdsClusterConfig {
+        eds_config: ads(),
+        service_name: String::new(),
+    });
+    Built {
+        cluster,
+        endpoints: Some(assignment),
+    }
+}
+
+fn has_dns_name(assignment: &ClusterLoadAssignment) -> bool {
+    use envoy_types::pb::envoy::config::core::v3::address::Address::SocketAddress;
+    assignment
+        .endpoints
+        .iter()
+        .flat_map(|locality| &locality.lb_endpoints)
+        .any(|member| match &member.host_identifier {
+            Some(HostIdentifier::Endpoint(endpoint)) => match &endpoint.address {
+                Some(address) => match &address.address {
+                    Some(SocketAddress(socket)) => {
+                        socket.address.parse::<std::net::IpAddr>().is_err()
+                    }
+                    _ => false,
+                },
+                None => false,
+            },
+            _ => false,
+        })
+}

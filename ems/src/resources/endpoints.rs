@@ -1,0 +1,156 @@
+//! Endpoints as Envoy's load assignments: zones are localities, regions behind gateways are priorities.
+//!
+//! Pure: the same records give the same bytes, in whatever order they come.
+
+use std::collections::BTreeMap;
+
+use envoy_types::pb::envoy::config::{
+    core::v3::{HealthStatus, Locality},
+    endpoint::v3::{
+        ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
+        endpoint::HealthCheckConfig, lb_endpoint::HostIdentifier,
+    },
+};
+use isthmus_model::{RegionName, VersionLabel};
+
+use super::encode::{metadata, socket_address, text_struct, u32_value};
+use crate::record::{Address, Endpoint, Host, Region};
+
+/// Where Envoy looks for what picks a transport socket.
+const SOCKET_MATCH: &str = "envoy.transport_socket_match";
+
+/// The field of an endpoint's metadata that holds the region it leads to.
+pub(super) const REGION_FIELD: &str = "region";
+
+/// The endpoints of one service that run `version`, or all of them.
+pub(super) fn of_version<'a>(
+    endpoints: &'a [std::sync::Arc<Endpoint>],
+    version: Option<&'a VersionLabel>,
+) -> impl Iterator<Item = &'a Endpoint> {
+    endpoints
+        .iter()
+        .map(std::convert::AsRef::as_ref)
+        .filter(move |endpoint| version.is_none() || endpoint.version_label.as_ref() == version)
+}
+
+/// Local endpoints at one priority, a locality for each zone.
+pub(super) fn local<'a>(
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+    region: &RegionName,
+) -> Vec<LocalityLbEndpoints> {
+    let mut all: Vec<&Endpoint> = endpoints.collect();
+    // Two records of one address would be one host twice. The one that takes requests counts.
+    all.sort_by(|a, b| (&a.address, a.draining, &a.id).cmp(&(&b.address, b.draining, &b.id)));
+    all.dedup_by(|a, b| a.address == b.address);
+    let mut zones: BTreeMap<&str, Vec<LbEndpoint>> = BTreeMap::new();
+    for one in all {
+        let zone = one.zone.as_deref().unwrap_or_default();
+        zones.entry(zone).or_default().push(endpoint(one));
+    }
+    zones
+        .into_iter()
+        .map(|(zone, lb_endpoints)| LocalityLbEndpoints {
+            locality: Some(locality(region, zone)),
+            lb_endpoints,
+            ..Default::default()
+        })
+        .collect()
+}
+
+/// The gateways of another region at one priority.
+pub(super) fn gateways(region: &Region, priority: u32) -> LocalityLbEndpoints {
+    let mut addresses: Vec<&Address> = region.gateways.iter().collect();
+    addresses.sort();
+    addresses.dedup();
+    LocalityLbEndpoints {
+        locality: Some(locality(&region.name, "")),
+        lb_endpoints: addresses
+            .into_iter()
+            .map(|address| LbEndpoint {
+                metadata: metadata(
+                    SOCKET_MATCH,
+                    text_struct(REGION_FIELD, region.name.as_str()),
+                ),
+                host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint {
+                    address: socket_address(address),
+                    // A gateway answers for many services; what probes one of them says nothing of it.
+                    health_check_config: Some(HealthCheckConfig {
+                        disable_active_health_check: true,
+                        ..Default::default()
+                    }),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            })
+            .collect(),
+        priority,
+        ..Default::default()
+    }
+}
+
+/// A load assignment.
+pub(super) fn assignment(name: &str, endpoints: Vec<LocalityLbEndpoints>) -> ClusterLoadAssignment {
+    ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints,
+        ..Default::default()
+    }
+}
+
+/// Where the callers of a region's services are thought to run: as many as `zones` says in each. Envoy needs it to know
+/// how much of the load of its own zone the endpoints there can take; it never connects to these.
+pub(super) fn callers(
+    name: &str,
+    region: &RegionName,
+    zones: &BTreeMap<String, usize>,
+) -> ClusterLoadAssignment {
+    let mut port = 0;
+    let endpoints = zones
+        .iter()
+        .map(|(zone, &count)| LocalityLbEndpoints {
+            locality: Some(locality(region, zone)),
+            lb_endpoints: (0..count)
+                .map_while(|_| {
+                    port = u16::checked_add(port, 1)?;
+                    let address = Address {
+                        host: Host::Ip(std::net::Ipv4Addr::LOCALHOST.into()),
+                        port,
+                    };
+                    Some(LbEndpoint {
+                        host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint {
+                            address: socket_address(&address),
+                            ..Default::default()
+                        })),
+                        ..Default::default()
+                    })
+                })
+                .collect(),
+            ..Default::default()
+        })
+        .collect();
+    assignment(name, endpoints)
+}
+
+fn endpoint(endpoint: &Endpoint) -> LbEndpoint {
+    LbEndpoint {
+        health_status: if endpoint.draining {
+            HealthStatus::Draining.into()
+        } else {
+            HealthStatus::Unknown.into()
+        },
+        load_balancing_weight: u32_value(endpoint.weight),
+        host_identifier: Some(HostIdentifier::Endpoint(EnvoyEndpoint {
+            address: socket_address(&endpoint.address),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+fn locality(region: &RegionName, zone: &str) -> Locality {
+    Locality {
+        region: region.to_string(),
+        zone: zone.to_owned(),
+        sub_zone: String::new(),
+    }
+}

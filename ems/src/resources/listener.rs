@@ -1,0 +1,275 @@
+//! The one listener of a node, and the one route behind it.
+//!
+//! Routing is the filter's: it names a cluster, the route takes it from there, and the on-demand filter fetches what is
+//! not there yet. So neither listener nor route grows with the number of services.
+
+use std::{net::SocketAddr, time::Duration};
+
+use envoy_types::pb::envoy::{
+    config::{
+        core::v3::{
+            Address, ExtensionConfigSource, Http2ProtocolOptions, HttpProtocolOptions,
+            KeepaliveSettings, SchemeHeaderTransformation, SocketAddress, TrafficDirection,
+            address, scheme_header_transformation::Transformation, socket_address,
+        },
+        listener::v3::{
+            Filter, FilterChain, FilterChainMatch, Listener, ListenerFilter, filter,
+            listener_filter,
+        },
+        route::v3::{
+            Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+            route::Action,
+            route_action::{ClusterSpecifier, MaxStreamDuration},
+            route_match::PathSpecifier,
+        },
+    },
+    extensions::filters::{
+        http::{
+            on_demand::v3::{OnDemand, OnDemandCds},
+            router::v3::Router,
+        },
+        listener::tls_inspector::v3::TlsInspector,
+        network::http_connection_manager::v3::{
+            HttpConnectionManager, HttpFilter, Rds,
+            http_connection_manager::{
+                InternalAddressConfig, PathWithEscapedSlashesAction, RouteSpecifier,
+                ServerHeaderTransformation,
+            },
+            http_filter,
+        },
+    },
+};
+use isthmus_model::RegionName;
+
+use super::{
+    Settings,
+    encode::{ads, any, bool_value, duration, u32_value},
+    filter::FILTER,
+    node::{Node, NodeKind},
+    replies::local_replies,
+    tls,
+};
+
+/// RDS name of the one route.
+pub(super) const ROUTE: &str = "mesh";
+
+/// A stream that says nothing for so long is taken for lost. Long, because quiet streams are normal for gRPC.
+const STREAM_IDLE: Duration = Duration::from_secs(3600);
+
+/// A connection without streams is closed after this.
+const CONNECTION_IDLE: Duration = Duration::from_secs(3600);
+
+/// Headers have to be there within this time.
+const HEADERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the on-demand filter holds a request of an unknown cluster. EMS answers at once, also with "does not exist".
+const ON_DEMAND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// LDS name of a node's listener.
+pub(super) fn listener_name(kind: NodeKind) -> &'static str {
+    match kind {
+        NodeKind::Sidecar | NodeKind::Host => "outbound",
+        NodeKind::Gateway => "gateway",
+    }
+}
+
+/// The listener; `None` for a gateway that could believe nobody. `callers` are the regions whose roots are known.
+pub(super) fn listener(
+    node: &Node,
+    callers: &[RegionName],
+    settings: &Settings,
+) -> Option<Listener> {
+    let name = listener_name(node.kind);
+    let chain = || connection_manager(node, settings);
+    let (filter_chains, listener_filters) = match node.kind {
+        NodeKind::Sidecar | NodeKind::Host => {
+            let chain = FilterChain {
+                filters: vec![chain()],
+                ..Default::default()
+            };
+            (vec![chain], Vec::new())
+        }
+        NodeKind::Gateway => {
+            let chains: Vec<_> = callers
+                .iter()
+                .map(|region| {
+                    let (server_name, socket) = tls::at_gateway(region, &settings.trust_domain);
+                    FilterChain {
+                        name: format!("from-{region}"),
+                        filter_chain_match: Some(FilterChainMatch {
+                            server_names: vec![server_name],
+                            ..Default::default()
+                        }),
+                        filters: vec![chain()],
+                        transport_socket: Some(socket),
+                        transport_socket_connect_timeout: duration(HEADERS_TIMEOUT),
+                        ..Default::default()
+                    }
+                })
+                .collect();
+            if chains.is_empty() {
+                return None;
+            }
+            let inspector = ListenerFilter {
+                name: "envoy.filters.listener.tls_inspector".to_owned(),
+                config_type: Some(listener_filter::ConfigType::TypedConfig(any(
+                    &TlsInspector::default(),
+                ))),
+                ..Default::default()
+            };
+            (chains, vec![inspector])
+        }
+    };
+    Some(Listener {
+        name: name.to_owned(),
+        address: bind_address(node.listen),
+        filter_chains,
+        listener_filters,
+        traffic_direction: match node.kind {
+            NodeKind::Gateway => TrafficDirection::Inbound.into(),
+            NodeKind::Sidecar | NodeKind::Host => TrafficDirection::Outbound.into(),
+        },
+        ..Default::default()
+    })
+}
+
+/// The one route: wherever the filter says.
+pub(super) fn route(settings: &Settings) -> RouteConfiguration {
+    let action = RouteAction {
+        // The router must not cut streams at its usual 15 s. Limits are the caller's (`grpc-timeout`) and the
+        // service's (`maxStreamDuration`).
+        timeout: duration(Duration::ZERO),
+        max_stream_duration: Some(MaxStreamDuration {
+            // 0: as long as the caller asks for.
+            grpc_timeout_header_max: duration(Duration::ZERO),
+            ..Default::default()
+        }),
+        cluster_specifier: Some(ClusterSpecifier::ClusterHeader(
+            settings.headers.destination.clone(),
+        )),
+        ..Default::default()
+    };
+    RouteConfiguration {
+        name: ROUTE.to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            name: ROUTE.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![Route {
+                name: ROUTE.to_owned(),
+                r#match: Some(RouteMatch {
+                    path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+                    ..Default::default()
+                }),
+                action: Some(Action::Route(action)),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+fn connection_manager(node: &Node, settings: &Settings) -> Filter {
+    let gateway = node.kind == NodeKind::Gateway;
+    let manager = HttpConnectionManager {
+        stat_prefix: listener_name(node.kind).to_owned(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: ads(),
+            route_config_name: ROUTE.to_owned(),
+        })),
+        http_filters: http_filters(),
+        local_reply_config: Some(local_replies(&settings.headers)),
+        common_http_protocol_options: Some(HttpProtocolOptions {
+            idle_timeout: duration(CONNECTION_IDLE),
+            // A gateway takes what a caller's Envoy let pass, and the headers that were added there.
+            max_headers_count: u32_value(if gateway { 200 } else { 100 }),
+            ..Default::default()
+        }),
+        max_request_headers_kb: u32_value(if gateway { 96 } else { 60 }),
+        http2_protocol_options: Some(Http2ProtocolOptions {
+            connection_keepalive: gateway.then(|| KeepaliveSettings {
+                interval: duration(Duration::from_secs(30)),
+                timeout: duration(Duration::from_secs(10)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        // One bad request ends its stream and not the connection that others share.
+        stream_error_on_invalid_http_message: bool_value(true),
+        stream_idle_timeout: duration(STREAM_IDLE),
+        request_headers_timeout: duration(HEADERS_TIMEOUT),
+        // The answer comes from the service, and so does its Server header.
+        server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
+        // Envoy's `x-envoy-*` request headers are a remote control (timeouts, retries) that is not in the contract: as
+        // the first hop, trusting no address, this Envoy takes none from callers. Nor does it tell services who the
+        // caller's peer was: that is `x-mesh-caller`.
+        use_remote_address: bool_value(true),
+        internal_address_config: Some(InternalAddressConfig::default()),
+        skip_xff_append: true,
+        preserve_external_request_id: true,
+        // `:scheme` says how this hop is made; strict servers refuse `https` on a plain connection.
+        scheme_header_transformation: Some(SchemeHeaderTransformation {
+            match_upstream: true,
+            transformation: None::<Transformation>,
+        }),
+        // Paths are the service's business: gRPC methods and object names alike must arrive as they were sent.
+        normalize_path: bool_value(false),
+        merge_slashes: false,
+        path_with_escaped_slashes_action: PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        ..Default::default()
+    };
+    Filter {
+        name: "envoy.filters.network.http_connection_manager".to_owned(),
+        config_type: Some(filter::ConfigType::TypedConfig(any(&manager))),
+    }
+}
+
+/// Ours names the cluster, on-demand finds it, the router goes there.
+fn http_filters() -> Vec<HttpFilter> {
+    let typed = |name: &str, config| HttpFilter {
+        name: name.to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(config)),
+        ..Default::default()
+    };
+    let ours = HttpFilter {
+        name: FILTER.to_owned(),
+        // No default: without its config the listener answers 500 and lets nothing through.
+        config_type: Some(http_filter::ConfigType::ConfigDiscovery(
+            ExtensionConfigSource {
+                config_source: ads(),
+                type_urls: vec![super::filter::type_url()],
+                ..Default::default()
+            },
+        )),
+        ..Default::default()
+    };
+    let on_demand = OnDemand {
+        odcds: Some(OnDemandCds {
+            source: ads(),
+            timeout: duration(ON_DEMAND_TIMEOUT),
+            ..Default::default()
+        }),
+    };
+    let router = Router {
+        // Nor does a service or caller see Envoy's own headers.
+        suppress_envoy_headers: true,
+        ..Default::default()
+    };
+    vec![
+        ours,
+        typed("envoy.filters.http.on_demand", any(&on_demand)),
+        typed("envoy.filters.http.router", any(&router)),
+    ]
+}
+
+fn bind_address(at: SocketAddr) -> Option<Address> {
+    Some(Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: at.ip().to_string(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(u32::from(
+                at.port(),
+            ))),
+            ..Default::default()
+        })),
+    })
+}

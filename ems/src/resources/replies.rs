@@ -1,0 +1,160 @@
+//! Envoy's own refusals in the words of the request contract: a cluster that does not exist is `unknown_service`, one
+//! that nobody answers for is `no_healthy_endpoint`.
+//!
+//! gRPC callers have mappers of their own: theirs sets `grpc-status`, which plain HTTP callers must not see.
+
+use envoy_types::pb::envoy::{
+    config::{
+        accesslog::v3::{
+            AccessLogFilter, AndFilter, HeaderFilter, ResponseFlagFilter,
+            access_log_filter::FilterSpecifier,
+        },
+        core::v3::{
+            HeaderValue, HeaderValueOption, SubstitutionFormatString,
+            header_value_option::HeaderAppendAction, substitution_format_string::Format,
+        },
+        route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
+    },
+    extensions::filters::network::http_connection_manager::v3::{LocalReplyConfig, ResponseMapper},
+    r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+};
+use isthmus_model::config::RawHeaders;
+
+use super::encode::{inline, u32_value};
+
+/// One refusal that Envoy itself makes.
+struct Refusal {
+    /// Envoy's response flags for it.
+    flags: &'static [&'static str],
+    code: &'static str,
+    message: &'static str,
+    http: u32,
+    grpc: u32,
+}
+
+const REFUSALS: [Refusal; 2] = [
+    Refusal {
+        // No cluster.
+        flags: &["NC"],
+        code: "unknown_service",
+        message: "no such service",
+        http: 404,
+        grpc: 5,
+    },
+    Refusal {
+        // No healthy host, or none that could be connected to: in both cases nobody saw the request.
+        flags: &["UH", "UF"],
+        code: "no_healthy_endpoint",
+        message: "nobody can take requests for it now",
+        http: 503,
+        grpc: 14,
+    },
+];
+
+/// The mappers of every listener.
+pub(super) fn local_replies(headers: &RawHeaders) -> LocalReplyConfig {
+    let mappers = REFUSALS
+        .iter()
+        .flat_map(|refusal| [grpc(refusal, headers), http(refusal, headers)])
+        .collect();
+    LocalReplyConfig {
+        mappers,
+        body_format: None,
+    }
+}
+
+/// A matcher for a header with exactly this value.
+pub(super) fn header_is(name: &str, value: &str) -> HeaderMatcher {
+    matcher(name, MatchPattern::Exact(value.to_owned()))
+}
+
+fn matcher(name: &str, pattern: MatchPattern) -> HeaderMatcher {
+    HeaderMatcher {
+        name: name.to_owned(),
+        header_match_specifier: Some(HeaderMatchSpecifier::StringMatch(StringMatcher {
+            match_pattern: Some(pattern),
+            ..Default::default()
+        })),
+        ..Default::default()
+    }
+}
+
+fn grpc(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
+    let content_type = matcher(
+        "content-type",
+        MatchPattern::Prefix("application/grpc".to_owned()),
+    );
+    let is_grpc = filter(FilterSpecifier::HeaderFilter(HeaderFilter {
+        header: Some(content_type),
+    }));
+    ResponseMapper {
+        filter: Some(filter(FilterSpecifier::AndFilter(AndFilter {
+            filters: vec![flagged(refusal), is_grpc],
+        }))),
+        status_code: u32_value(refusal.http),
+        // Becomes `grpc-message`.
+        body_format_override: Some(format(
+            format!("{}: {}", refusal.message, destination(headers)),
+            "text/plain",
+        )),
+        headers_to_add: vec![
+            overwrite("grpc-status", &refusal.grpc.to_string()),
+            overwrite(&headers.error, refusal.code),
+        ],
+        ..Default::default()
+    }
+}
+
+fn http(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
+    // The destination is the filter's and made of valid names, so nothing in it needs escaping.
+    let body = format!(
+        "{{\"error\":\"{}\",\"message\":\"{}: {}\"}}\n",
+        refusal.code,
+        refusal.message,
+        destination(headers)
+    );
+    ResponseMapper {
+        filter: Some(flagged(refusal)),
+        status_code: u32_value(refusal.http),
+        body_format_override: Some(format(body, "application/json")),
+        headers_to_add: vec![overwrite(&headers.error, refusal.code)],
+        ..Default::default()
+    }
+}
+
+/// Envoy's placeholder for where the request was to go.
+fn destination(headers: &RawHeaders) -> String {
+    format!("%REQ({})%", headers.destination)
+}
+
+fn flagged(refusal: &Refusal) -> AccessLogFilter {
+    filter(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
+        flags: refusal.flags.iter().map(|&flag| flag.to_owned()).collect(),
+    }))
+}
+
+fn filter(specifier: FilterSpecifier) -> AccessLogFilter {
+    AccessLogFilter {
+        filter_specifier: Some(specifier),
+    }
+}
+
+fn format(text: String, content_type: &str) -> SubstitutionFormatString {
+    SubstitutionFormatString {
+        content_type: content_type.to_owned(),
+        format: inline(text).map(Format::TextFormatSource),
+        ..Default::default()
+    }
+}
+
+fn overwrite(name: &str, value: &str) -> HeaderValueOption {
+    HeaderValueOption {
+        header: Some(HeaderValue {
+            key: name.to_owned(),
+            value: value.to_owned(),
+            ..Default::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..Default::default()
+    }
+}

@@ -1,0 +1,92 @@
+//! What filter configs and zone-aware balancing need of all services at once, kept up to date service by service so that
+//! no change makes EMS look at every record.
+
+use std::collections::{BTreeMap, HashMap};
+
+use isthmus_model::{ServiceName, config::RawService};
+
+use super::{Facts, filter};
+
+/// Rules and zones of all services.
+#[derive(Default)]
+pub(super) struct Summary {
+    rules: BTreeMap<ServiceName, RawService>,
+    /// Endpoints per zone, for services that have both record and zones, or just the record.
+    services: HashMap<ServiceName, BTreeMap<String, usize>>,
+    /// How many services have endpoints in a zone.
+    zones: BTreeMap<String, usize>,
+}
+
+/// What differed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Noted {
+    /// The service came or went.
+    pub(super) existence: bool,
+    /// Its access rules.
+    pub(super) rules: bool,
+    /// How its endpoints are spread over zones.
+    pub(super) zones: bool,
+}
+
+impl Summary {
+    pub(super) fn of(facts: &dyn Facts) -> Self {
+        let mut summary = Self::default();
+        for service in facts.services() {
+            summary.note(&service.name, facts);
+        }
+        summary
+    }
+
+    /// Looks at one service again.
+    pub(super) fn note(&mut self, name: &ServiceName, facts: &dyn Facts) -> Noted {
+        let service = facts.service(name);
+        let rules = service.as_deref().and_then(filter::rules);
+        let old_rules = match rules.clone() {
+            Some(rules) => self.rules.insert(name.clone(), rules),
+            None => self.rules.remove(name),
+        };
+        let spread = service.as_ref().map(|_| {
+            let mut spread = BTreeMap::new();
+            for endpoint in facts.endpoints(name) {
+                if let Some(zone) = endpoint.zone.clone() {
+                    *spread.entry(zone).or_insert(0) += 1;
+                }
+            }
+            spread
+        });
+        let old_spread = match spread.clone() {
+            Some(spread) => self.services.insert(name.clone(), spread),
+            None => self.services.remove(name),
+        };
+        let noted = Noted {
+            existence: spread.is_some() != old_spread.is_some(),
+            rules: rules != old_rules,
+            zones: spread.clone().unwrap_or_default() != old_spread.clone().unwrap_or_default(),
+        };
+        for zone in spread.into_iter().flatten().map(|(zone, _)| zone) {
+            *self.zones.entry(zone).or_insert(0) += 1;
+        }
+        for (zone, _) in old_spread.into_iter().flatten() {
+            if let Some(users) = self.zones.get_mut(&zone) {
+                *users -= 1;
+                if *users == 0 {
+                    self.zones.remove(&zone);
+                }
+            }
+        }
+        noted
+    }
+
+    /// The services that have rules.
+    pub(super) fn rules(&self) -> impl Iterator<Item = (&ServiceName, &RawService)> {
+        self.rules.iter()
+    }
+
+    /// Where callers run: as the endpoints of `service` if it is one that has zones, else evenly over all zones.
+    pub(super) fn callers(&self, service: Option<&ServiceName>) -> BTreeMap<String, usize> {
+        match service.and_then(|service| self.services.get(service)) {
+            Some(spread) if !spread.is_empty() => spread.clone(),
+            _ => self.zones.keys().map(|zone| (zone.clone(), 1)).collect(),
+        }
+    }
+}

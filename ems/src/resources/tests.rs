@@ -1,0 +1,388 @@
+//! What exists for whom, and what a change touches.
+
+mod world;
+
+use std::{collections::HashMap, sync::Arc};
+
+use envoy_types::pb::{
+    envoy::config::{
+        cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType},
+        listener::v3::Listener,
+    },
+    google::protobuf::value::Kind,
+};
+use prost::Message;
+
+use super::*;
+use world::*;
+
+#[test]
+fn what_exists() {
+    let world = World::new();
+    let cases = [
+        ("host", "payments.us", true),
+        ("host", "payments.eu", true),
+        ("host", "only-there.eu", true),
+        ("host", "payments.any", true),
+        ("host", "only-there.any", true),
+        ("host", "nobody.us", false),
+        ("host", "payments.mars", false),
+        ("host", "Payments.us", false),
+        ("host", "payments@v2.us", false),
+        ("host", "payments", false),
+        ("host", "", false),
+        ("gateway", "payments.us", true),
+        ("gateway", "payments.eu", false),
+        ("gateway", "payments.any", false),
+    ];
+    for (kind, name, exists) in cases {
+        let view = world.view(kind, &[], false);
+        let found = view.get(ResourceType::Cluster, name);
+        assert_eq!(found.is_some(), exists, "{name} on a {kind}");
+    }
+}
+
+#[test]
+fn zones_are_localities_and_a_drained_endpoint_says_so() {
+    let world = World::new();
+    for (id, at, zone, draining) in [
+        ("b", "127.0.0.1:7002", "z2", false),
+        ("c", "127.0.0.2:7003", "z1", true),
+        // The same address once more, drained: the one that takes requests counts.
+        ("d", "127.0.0.1:7002", "z2", true),
+    ] {
+        let endpoint = Endpoint {
+            zone: Some(zone.into()),
+            draining,
+            ..endpoint("payments", id, at)
+        };
+        put_endpoint(&world.maps, endpoint);
+    }
+    let view = world.host();
+    assert!(cluster(&*view, "payments.us").is_some());
+    assert_eq!(
+        endpoints_of(&*view, "payments.us"),
+        [
+            "0/ 127.0.0.1 UNKNOWN",
+            "0/z1 127.0.0.2 DRAINING",
+            "0/z2 127.0.0.1 UNKNOWN",
+        ]
+    );
+}
+
+#[test]
+fn any_goes_from_here_to_the_nearest_region_and_on() {
+    let world = World::new();
+    let view = world.host();
+    assert_eq!(
+        cluster(&*view, "payments.any")
+            .unwrap()
+            .transport_socket_matches
+            .len(),
+        2
+    );
+    assert_eq!(
+        endpoints_of(&*view, "payments.any"),
+        [
+            "0/ 127.0.0.1 UNKNOWN",
+            "1/ 127.0.0.2 UNKNOWN",
+            "2/ 127.0.0.3 UNKNOWN",
+        ]
+    );
+    cluster(&*view, "only-there.any").unwrap();
+    assert_eq!(
+        endpoints_of(&*view, "only-there.any"),
+        ["0/ 127.0.0.2 UNKNOWN", "1/ 127.0.0.3 UNKNOWN"],
+        "priorities have no gap"
+    );
+}
+
+#[test]
+fn a_name_that_has_to_be_resolved_moves_into_the_cluster() {
+    let world = World::new();
+    put_region(&world.maps, region("eu", &["gateway-eu:15443"], 10));
+    let view = world.host();
+    for name in ["payments.eu", "payments.any"] {
+        let cluster = cluster(&*view, name).unwrap();
+        let dns = ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into());
+        assert_eq!(cluster.cluster_discovery_type, Some(dns));
+        assert!(cluster.load_assignment.is_some());
+        assert!(view.get(ResourceType::Endpoints, name).is_none());
+    }
+}
+
+#[test]
+fn a_region_without_gateways_or_roots_has_clusters_that_nobody_answers() {
+    let world = World::new();
+    put_region(&world.maps, region("eu", &[], 10));
+    put_region(
+        &world.maps,
+        Region {
+            trust_bundle: String::new(),
+            ..region("ap", &["127.0.0.3:1"], 20)
+        },
+    );
+    let view = world.host();
+    for name in ["payments.eu", "payments.ap"] {
+        assert!(cluster(&*view, name).is_some());
+        assert!(endpoints_of(&*view, name).is_empty());
+    }
+}
+
+#[test]
+fn pins_are_for_services_that_allow_them() {
+    let world = World::new();
+    put_service(
+        &world.maps,
+        Service {
+            allow_version_pins: true,
+            ..service("payments")
+        },
+    );
+    put_endpoint(
+        &world.maps,
+        Endpoint {
+            version_label: Some("v2".parse().unwrap()),
+            ..endpoint("payments", "b", "127.0.0.2:7002")
+        },
+    );
+    let view = world.host();
+    assert!(cluster(&*view, "payments@v2.us").is_some());
+    assert_eq!(
+        endpoints_of(&*view, "payments@v2.us"),
+        ["0/ 127.0.0.2 UNKNOWN"]
+    );
+    assert!(cluster(&*view, "payments@v3.us").is_some());
+    assert!(endpoints_of(&*view, "payments@v3.us").is_empty());
+}
+
+#[test]
+fn a_change_touches_only_what_is_in_use_and_differs() {
+    let world = World::new();
+    put_service(&world.maps, service("ledger"));
+    world.apply(Change::Service("ledger".parse().unwrap()));
+    let view = world.host();
+    for name in ["payments.us", "payments.eu", "payments.any", "ledger.us"] {
+        assert!(cluster(&*view, name).is_some());
+    }
+    let payments: ServiceName = "payments".parse().unwrap();
+    let nothing: [&str; 0] = [];
+    assert_eq!(world.apply(Change::Endpoints(payments.clone())), nothing);
+
+    put_endpoint(&world.maps, endpoint("payments", "b", "127.0.0.1:7002"));
+    assert_eq!(
+        world.apply(Change::Endpoints(payments.clone())),
+        ["endpoints payments.any", "endpoints payments.us"]
+    );
+
+    let mut slow = service("payments");
+    slow.policy.connect_timeout = std::time::Duration::from_secs(9);
+    put_service(&world.maps, slow);
+    assert_eq!(
+        world.apply(Change::Service(payments.clone())),
+        [
+            "cluster payments.any",
+            "cluster payments.eu",
+            "cluster payments.us"
+        ]
+    );
+
+    let closed = Service {
+        access: Some(Vec::new()),
+        ..service("ledger")
+    };
+    put_service(&world.maps, closed);
+    assert_eq!(
+        world.apply(Change::Service("ledger".parse().unwrap())),
+        ["extension_config isthmus"]
+    );
+
+    put_region(&world.maps, region("eu", &["127.0.0.9:15443"], 10));
+    let changed = world.apply(Change::Region("eu".parse().unwrap()));
+    for name in [
+        "secret trust",
+        "secret trust.eu",
+        "endpoints payments.eu",
+        "endpoints payments.any",
+        "listener gateway",
+        "extension_config isthmus",
+    ] {
+        assert!(changed.contains(&name.to_owned()), "{name} in {changed:?}");
+    }
+    assert!(!changed.contains(&"endpoints payments.us".to_owned()));
+}
+
+#[test]
+fn a_service_that_comes_or_goes_is_announced() {
+    let world = World::new();
+    let view = world.host();
+    let ledger: ServiceName = "ledger".parse().unwrap();
+    assert!(cluster(&*view, "ledger.us").is_none());
+    put_service(&world.maps, service("ledger"));
+    let changed = world.apply(Change::Service(ledger.clone()));
+    assert!(changed.contains(&"cluster ledger.us".to_owned()));
+    assert!(cluster(&*view, "ledger.us").is_some());
+
+    world.maps.services.write().unwrap().remove(&ledger);
+    let changed = world.apply(Change::Service(ledger));
+    assert!(changed.contains(&"cluster ledger.us".to_owned()));
+    assert!(changed.contains(&"endpoints ledger.us".to_owned()));
+    assert!(cluster(&*view, "ledger.us").is_none());
+}
+
+#[test]
+fn names_that_nobody_vouches_for_are_limited() {
+    let limits = Limits {
+        per_node: 2,
+        in_all: 3,
+    };
+    let world = World::with_limits(limits);
+    let [one, two] = [world.host(), world.host()];
+    let exists = |view: &Arc<dyn View>, name| cluster(&**view, name).is_some();
+    assert!(exists(&one, "a.eu") && exists(&one, "b.eu"));
+    assert!(!exists(&one, "c.eu"), "the node's limit");
+    assert!(
+        exists(&one, "payments.eu") && exists(&one, "payments.us"),
+        "vouched for"
+    );
+    assert!(exists(&one, "a.eu"), "what it has, it keeps");
+    assert!(exists(&two, "a.eu") && exists(&two, "c.eu"));
+    let three = world.host();
+    assert!(!exists(&three, "d.eu"), "the limit in all");
+    drop(one);
+    assert!(
+        exists(&three, "d.eu"),
+        "a node that is gone gives back its names"
+    );
+    drop((two, three));
+    assert_eq!(world.resources.in_use(), 0);
+}
+
+#[test]
+fn what_a_node_wants_beforehand() {
+    let world = World::new();
+    put_service(&world.maps, service("a.eu"));
+    let cases: [(&str, &[&str], bool, &[&str]); 5] = [
+        ("host", &[], false, &[]),
+        (
+            "host",
+            &["payments", "ledger.eu", "x.any", "dotted.name", "???"],
+            false,
+            &["dotted.name.us", "ledger.eu", "payments.us", "x.any"],
+        ),
+        ("host", &["new.mars"], false, &["new.mars.us"]),
+        (
+            "sidecar",
+            &[],
+            true,
+            &[
+                "a.eu.ap",
+                "a.eu.eu",
+                "a.eu.us",
+                "payments.ap",
+                "payments.eu",
+                "payments.us",
+            ],
+        ),
+        ("gateway", &[], true, &["a.eu.us", "payments.us"]),
+    ];
+    for (kind, uses, eager, wanted) in cases {
+        let view = world.view(kind, uses, eager);
+        let names = view.wildcard(ResourceType::Cluster);
+        let names: Vec<_> = names.iter().map(|name| &**name).collect();
+        assert_eq!(names, wanted, "{kind} {uses:?}");
+        for name in names {
+            assert!(view.covers(ResourceType::Cluster, name), "{name}");
+        }
+        assert!(!view.covers(ResourceType::Cluster, "nobody.us"));
+    }
+}
+
+#[test]
+fn a_gateway_believes_each_region_for_itself() {
+    let world = World::new();
+    let view = world.view("gateway", &[], false);
+    assert!(view.get(ResourceType::Listener, "outbound").is_none());
+    let listener = view.get(ResourceType::Listener, "gateway").unwrap();
+    let listener = Listener::decode(listener.body()).unwrap();
+    let names: Vec<_> = listener
+        .filter_chains
+        .iter()
+        .flat_map(|chain| chain.filter_chain_match.clone().unwrap().server_names)
+        .collect();
+    assert_eq!(
+        names,
+        ["ap.mesh.internal", "eu.mesh.internal", "us.mesh.internal"]
+    );
+}
+
+#[test]
+fn secrets() {
+    let world = World::new();
+    let view = world.view("gateway", &[], false);
+    for (name, holds) in [
+        ("identity", Some("spiffe://mesh.internal/region/us/gateway")),
+        ("trust", Some("roots of eu\nroots of us")),
+        ("trust.eu", Some("roots of eu")),
+        ("trust.mars", None),
+        ("other", None),
+    ] {
+        let secret = view.get(ResourceType::Secret, name);
+        let body = secret.map(|s| String::from_utf8_lossy(&s.body()).into_owned());
+        match holds {
+            Some(part) => assert!(body.unwrap().contains(part), "{name}"),
+            None => assert_eq!(body, None, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn callers_are_spread_as_their_service_or_evenly() {
+    let world = World::new();
+    for (service, id, at, zone) in [
+        ("payments", "z", "127.0.0.1:1", "z1"),
+        ("payments", "y", "127.0.0.1:2", "z2"),
+        ("orders", "x", "127.0.0.1:3", "z3"),
+    ] {
+        let endpoint = Endpoint {
+            zone: Some(zone.into()),
+            ..endpoint(service, id, at)
+        };
+        put_endpoint(&world.maps, endpoint);
+    }
+    let callers = |kind| endpoints_of(&*world.view(kind, &[], false), CALLERS);
+    assert_eq!(
+        world.apply(Change::Endpoints("payments".parse().unwrap())),
+        ["endpoints isthmus-callers"]
+    );
+    assert_eq!(callers("sidecar").len(), 2, "orders has no record yet");
+    put_service(&world.maps, service("orders"));
+    world.apply(Change::Service("orders".parse().unwrap()));
+    assert_eq!(callers("sidecar"), ["0/z3 127.0.0.1 UNKNOWN"]);
+    assert_eq!(callers("host").len(), 3);
+}
+
+#[test]
+fn a_node_must_say_who_it_is() {
+    let world = World::new();
+    let cases = [
+        (EnvoyNode::default(), "ems bootstrap"),
+        (
+            metadata(HashMap::from([("kind", text("sidecart"))])),
+            "isthmus.kind: \"sidecart\" is no kind of node: say sidecar, host or gateway; isthmus.service is missing; \
+             isthmus.region is missing; isthmus.listen is missing; isthmus.filter is missing",
+        ),
+    ];
+    for (node, part) in cases {
+        let error = world.resources.view(&node).err().unwrap();
+        assert!(error.contains(part), "{error}");
+    }
+    let mut elsewhere = node("host", &[], false);
+    let fields = &mut elsewhere.metadata.as_mut().unwrap().fields;
+    let Some(Kind::StructValue(inner)) = &mut fields.get_mut("isthmus").unwrap().kind else {
+        panic!("no struct")
+    };
+    inner.fields.insert("region".into(), text("eu"));
+    let error = world.resources.view(&elsewhere).err().unwrap();
+    assert!(error.contains("own region"), "{error}");
+}

@@ -1,0 +1,251 @@
+//! A registry of maps, for tests.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, RwLock},
+    time::SystemTime,
+};
+
+use envoy_types::pb::{
+    envoy::config::{
+        cluster::v3::Cluster, core::v3::HealthStatus, endpoint::v3::ClusterLoadAssignment,
+    },
+    google::protobuf::{ListValue, Struct, Value, value::Kind},
+};
+use prost::Message;
+
+use super::super::*;
+use crate::{
+    identity::Issued,
+    record::{Address, EndpointId, Host, Policy},
+};
+
+/// A registry of maps.
+#[derive(Default)]
+pub(super) struct Maps {
+    pub(super) services: RwLock<BTreeMap<ServiceName, Arc<Service>>>,
+    endpoints: RwLock<BTreeMap<ServiceName, Vec<Arc<Endpoint>>>>,
+    regions: RwLock<BTreeMap<RegionName, Arc<Region>>>,
+}
+
+impl Facts for Maps {
+    fn service(&self, name: &ServiceName) -> Option<Arc<Service>> {
+        self.services.read().unwrap().get(name).cloned()
+    }
+    fn services(&self) -> Vec<Arc<Service>> {
+        self.services.read().unwrap().values().cloned().collect()
+    }
+    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<Endpoint>> {
+        let all = self.endpoints.read().unwrap();
+        all.get(service).cloned().unwrap_or_default()
+    }
+    fn region(&self, name: &RegionName) -> Option<Arc<Region>> {
+        self.regions.read().unwrap().get(name).cloned()
+    }
+    fn regions(&self) -> Vec<Arc<Region>> {
+        self.regions.read().unwrap().values().cloned().collect()
+    }
+}
+
+impl Identities for Maps {
+    fn identity(&self, id: &SpiffeId) -> Option<Arc<Issued>> {
+        Some(Arc::new(Issued {
+            chain_pem: format!("certificate of {id}"),
+            key_pem: String::new(),
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH,
+        }))
+    }
+}
+
+/// Region `us`, knowing `payments` with one endpoint, and the regions `eu` (near) and `ap` (far).
+pub(super) struct World {
+    pub(super) maps: Arc<Maps>,
+    pub(super) resources: Resources,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    pub(super) fn with_limits(limits: Limits) -> Self {
+        let maps = Arc::new(Maps::default());
+        put_service(&maps, service("payments"));
+        put_endpoint(&maps, endpoint("payments", "a", "127.0.0.1:7001"));
+        put_region(&maps, region("us", &["127.0.0.1:15443"], 0));
+        put_region(&maps, region("eu", &["127.0.0.2:15443"], 10));
+        put_region(&maps, region("ap", &["127.0.0.3:15443"], 20));
+        let settings = Settings {
+            limits,
+            ..Settings::new("us".parse().unwrap())
+        };
+        let resources = Resources::new(settings, maps.clone(), maps.clone());
+        Self { maps, resources }
+    }
+
+    pub(super) fn view(&self, kind: &str, uses: &[&str], eager: bool) -> Arc<dyn View> {
+        self.resources.view(&node(kind, uses, eager)).unwrap()
+    }
+
+    pub(super) fn host(&self) -> Arc<dyn View> {
+        self.view("host", &[], false)
+    }
+
+    pub(super) fn apply(&self, change: Change) -> Vec<String> {
+        let changed = self.resources.apply(&[change]);
+        let names = changed.names.iter();
+        names.map(|(kind, name)| format!("{kind} {name}")).collect()
+    }
+}
+
+pub(super) fn service(name: &str) -> Service {
+    Service {
+        name: name.parse().unwrap(),
+        version: 1,
+        policy: Policy::default(),
+        access: None,
+        allow_version_pins: false,
+    }
+}
+
+pub(super) fn address(text: &str) -> Address {
+    let (host, port) = text.rsplit_once(':').unwrap();
+    Address {
+        host: host
+            .parse()
+            .map_or_else(|_| Host::Dns(host.into()), Host::Ip),
+        port: port.parse().unwrap(),
+    }
+}
+
+pub(super) fn endpoint(service: &str, id: &str, at: &str) -> Endpoint {
+    Endpoint {
+        service: service.parse().unwrap(),
+        id: EndpointId::parse(id).unwrap(),
+        version: 1,
+        address: address(at),
+        version_label: None,
+        zone: None,
+        weight: 1,
+        ttl: None,
+        draining: false,
+    }
+}
+
+pub(super) fn region(name: &str, gateways: &[&str], distance: u32) -> Region {
+    Region {
+        name: name.parse().unwrap(),
+        version: 1,
+        gateways: gateways.iter().map(|at| address(at)).collect(),
+        trust_bundle: format!("roots of {name}"),
+        distance,
+    }
+}
+
+pub(super) fn put_service(maps: &Maps, service: Service) {
+    let mut all = maps.services.write().unwrap();
+    all.insert(service.name.clone(), Arc::new(service));
+}
+
+pub(super) fn put_endpoint(maps: &Maps, endpoint: Endpoint) {
+    let mut all = maps.endpoints.write().unwrap();
+    let members = all.entry(endpoint.service.clone()).or_default();
+    members.retain(|member| member.id != endpoint.id);
+    members.push(Arc::new(endpoint));
+}
+
+pub(super) fn put_region(maps: &Maps, region: Region) {
+    let mut all = maps.regions.write().unwrap();
+    all.insert(region.name.clone(), Arc::new(region));
+}
+
+pub(super) fn text(text: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(text.to_owned())),
+    }
+}
+
+pub(super) fn node(kind: &str, uses: &[&str], eager: bool) -> EnvoyNode {
+    let uses = ListValue {
+        values: uses.iter().map(|entry| text(entry)).collect(),
+    };
+    let fields = HashMap::from([
+        ("kind", text(kind)),
+        ("service", text("orders")),
+        ("region", text("us")),
+        ("listen", text("127.0.0.1:10000")),
+        ("filter", text("/isthmus.wasm")),
+        (
+            "uses",
+            Value {
+                kind: Some(Kind::ListValue(uses)),
+            },
+        ),
+        (
+            "eager",
+            Value {
+                kind: Some(Kind::BoolValue(eager)),
+            },
+        ),
+    ]);
+    metadata(fields)
+}
+
+pub(super) fn metadata(fields: HashMap<&str, Value>) -> EnvoyNode {
+    let inner = Struct {
+        fields: fields
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect(),
+    };
+    let outer = Value {
+        kind: Some(Kind::StructValue(inner)),
+    };
+    EnvoyNode {
+        metadata: Some(Struct {
+            fields: [("isthmus".to_owned(), outer)].into_iter().collect(),
+        }),
+        ..Default::default()
+    }
+}
+
+pub(super) fn cluster(view: &dyn View, name: &str) -> Option<Cluster> {
+    let resource = view.get(ResourceType::Cluster, name)?;
+    Some(Cluster::decode(resource.body()).unwrap())
+}
+
+/// The endpoints of a cluster: `priority/zone address status`.
+pub(super) fn endpoints_of(view: &dyn View, name: &str) -> Vec<String> {
+    let resource = view.get(ResourceType::Endpoints, name).unwrap();
+    let assignment = ClusterLoadAssignment::decode(resource.body()).unwrap();
+    assert_eq!(assignment.cluster_name, name);
+    lines(&assignment)
+}
+
+pub(super) fn lines(assignment: &ClusterLoadAssignment) -> Vec<String> {
+    use envoy_types::pb::envoy::config::{
+        core::v3::address::Address::SocketAddress, endpoint::v3::lb_endpoint::HostIdentifier,
+    };
+    let mut lines = Vec::new();
+    for locality in &assignment.endpoints {
+        for member in &locality.lb_endpoints {
+            let Some(HostIdentifier::Endpoint(at)) = &member.host_identifier else {
+                panic!("no endpoint")
+            };
+            let Some(SocketAddress(socket)) = at.address.as_ref().unwrap().address.as_ref() else {
+                panic!("no socket")
+            };
+            lines.push(format!(
+                "{}/{} {} {}",
+                locality.priority,
+                locality.locality.as_ref().unwrap().zone,
+                socket.address,
+                HealthStatus::try_from(member.health_status)
+                    .unwrap()
+                    .as_str_name(),
+            ));
+        }
+    }
+    lines
+}

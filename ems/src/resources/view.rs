@@ -1,0 +1,249 @@
+//! What one node sees.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use isthmus_model::{ClusterName, RegionName};
+use prost::Message;
+
+use super::{
+    CALLERS, Inner, NodeKind, cluster_name, endpoints, filter, listener,
+    node::{Node, used_destination},
+    table::Refused,
+    tls,
+};
+use crate::{
+    identity::SpiffeId,
+    xds::{Resource, ResourceType, View},
+};
+
+/// See the module. Dropped, it gives back the names that it used.
+pub(super) struct NodeView {
+    inner: Arc<Inner>,
+    node: Node,
+    used: Mutex<Used>,
+}
+
+/// The destinations that a node has asked for.
+#[derive(Default)]
+struct Used {
+    /// With whether a record vouched for each when it was asked for.
+    names: HashMap<Arc<str>, bool>,
+    unvouched: usize,
+    complained: bool,
+}
+
+impl NodeView {
+    pub(super) fn new(inner: Arc<Inner>, node: Node) -> Self {
+        Self {
+            inner,
+            node,
+            used: Mutex::default(),
+        }
+    }
+
+    fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if !used.names.contains_key(name) {
+            self.begin_to_use(name, &mut used)?;
+        }
+        let table = self
+            .inner
+            .table
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let slot = table.get(name)?;
+        match kind {
+            ResourceType::Cluster => slot.cluster.clone(),
+            _ => slot.endpoints.clone(),
+        }
+    }
+
+    fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<()> {
+        let target = ClusterName::parse(name).ok()?;
+        // Names fold case; only the folded one is a cluster's.
+        if target.to_string() != name || !self.may_reach(&target) {
+            return None;
+        }
+        let name: Arc<str> = name.into();
+        let inner = &self.inner;
+        let acquired = inner
+            .table
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .acquire(
+                &name,
+                &target,
+                used.unvouched,
+                &*inner.facts,
+                &inner.settings,
+            );
+        match acquired {
+            Ok(unvouched) => {
+                used.unvouched += usize::from(unvouched);
+                used.names.insert(name, unvouched);
+                Some(())
+            }
+            Err(Refused::Absent) => None,
+            Err(Refused::Full) => {
+                if !std::mem::replace(&mut used.complained, true) {
+                    tracing::warn!(
+                        node = %self.node.service,
+                        name = &*name,
+                        "too many destinations in use that this region has no record of: further ones are refused; \
+                         put records of the services that are meant, or look for a caller that makes up names"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// A gateway sends nothing out of its region again.
+    fn may_reach(&self, target: &ClusterName) -> bool {
+        self.node.kind != NodeKind::Gateway
+            || target.region.as_ref() == Some(&self.inner.settings.region)
+    }
+
+    fn secret(&self, name: &str) -> Option<Arc<Resource>> {
+        let inner = &self.inner;
+        let secret = if name == tls::IDENTITY {
+            let id = SpiffeId::of_node(&inner.settings.trust_domain, &self.node);
+            tls::identity_secret(&*inner.identities.identity(&id)?)
+        } else if name == tls::TRUST {
+            let mut regions = inner.facts.regions();
+            regions.sort_by(|a, b| a.name.cmp(&b.name));
+            let roots: Vec<_> = regions.iter().map(|r| r.trust_bundle.trim()).collect();
+            tls::trust_secret(name, &roots.join("\n"))?
+        } else {
+            let region = inner.facts.region(&tls::trust_region(name)?)?;
+            tls::trust_secret(name, &region.trust_bundle)?
+        };
+        resource(ResourceType::Secret, name, &secret)
+    }
+
+    fn callers(&self) -> Option<Arc<Resource>> {
+        let service = (self.node.kind == NodeKind::Sidecar).then_some(&self.node.service);
+        let spread = self.inner.summary().callers(service);
+        let callers = endpoints::callers(CALLERS, &self.inner.settings.region, &spread);
+        resource(ResourceType::Endpoints, CALLERS, &callers)
+    }
+
+    fn listener(&self, name: &str) -> Option<Arc<Resource>> {
+        if name != listener::listener_name(self.node.kind) {
+            return None;
+        }
+        let mut callers: Vec<RegionName> = self
+            .inner
+            .facts
+            .regions()
+            .iter()
+            .filter(|region| !region.trust_bundle.trim().is_empty())
+            .map(|region| region.name.clone())
+            .collect();
+        callers.sort();
+        let listener = listener::listener(&self.node, &callers, &self.inner.settings)?;
+        resource(ResourceType::Listener, name, &listener)
+    }
+
+    fn used_targets(&self) -> impl Iterator<Item = ClusterName> {
+        let inner = &self.inner;
+        let local = &inner.settings.region;
+        self.node.uses.iter().filter_map(move |entry| {
+            used_destination(entry, local, |region| {
+                region == local || inner.facts.region(region).is_some()
+            })
+        })
+    }
+
+    /// The destinations to have before the first request.
+    fn wanted(&self) -> Vec<Arc<str>> {
+        let inner = &self.inner;
+        let local = &inner.settings.region;
+        let mut names: Vec<Arc<str>> = self
+            .used_targets()
+            .map(|target| target.to_string().into())
+            .collect();
+        if self.node.eager {
+            let regions = if self.node.kind == NodeKind::Gateway {
+                vec![local.clone()]
+            } else {
+                inner.region_names()
+            };
+            for service in inner.facts.services() {
+                for region in &regions {
+                    names.push(cluster_name(service.name.as_str(), region.as_str()));
+                }
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+impl View for NodeView {
+    fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        match kind {
+            ResourceType::Secret => self.secret(name),
+            ResourceType::Endpoints if name == CALLERS => self.callers(),
+            ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
+            ResourceType::ExtensionConfig => (name == filter::FILTER).then(|| {
+                let config = self.inner.filter_config(&self.node);
+                resource(kind, name, &filter::extension(&self.node, &config))
+            })?,
+            ResourceType::Listener => self.listener(name),
+            ResourceType::Route => (name == listener::ROUTE)
+                .then(|| resource(kind, name, &listener::route(&self.inner.settings)))?,
+        }
+    }
+
+    fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>> {
+        match kind {
+            ResourceType::Listener => vec![listener::listener_name(self.node.kind).into()],
+            ResourceType::Cluster => self.wanted(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn covers(&self, kind: ResourceType, name: &str) -> bool {
+        if kind != ResourceType::Cluster || !self.node.eager {
+            return self.wildcard(kind).iter().any(|known| &**known == name);
+        }
+        // The set of everything is large: look at the one name.
+        let inner = &self.inner;
+        ClusterName::parse(name).is_ok_and(|target| {
+            let everything = target.version.is_none()
+                && self.may_reach(&target)
+                && inner.facts.service(&target.service).is_some()
+                && target.region.as_ref().is_some_and(|region| {
+                    *region == inner.settings.region || inner.facts.region(region).is_some()
+                });
+            everything || self.used_targets().any(|used| used == target)
+        })
+    }
+}
+
+impl Drop for NodeView {
+    fn drop(&mut self) {
+        let used = self.used.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self
+            .inner
+            .table
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        for name in used.names.keys() {
+            table.release(name);
+        }
+    }
+}
+
+fn resource<M: Message>(kind: ResourceType, name: &str, message: &M) -> Option<Arc<Resource>> {
+    Some(Arc::new(Resource::new(
+        kind,
+        name,
+        &message.encode_to_vec(),
+    )))
+}
