@@ -21,7 +21,7 @@ pub(crate) enum Task {
     /// A measurement, with arguments for the bench binary.
     Bench { arguments: Vec<OsString> },
     /// The Docker stack, built, checked and removed.
-    ComposeTest,
+    ComposeTest { keep_images: bool },
     /// What continuous integration runs.
     Ci,
 }
@@ -96,11 +96,13 @@ Runs one measurement and prints a table; with --json the last line on standard o
 Without a name: the list of measurements.";
 
 const HELP_COMPOSE_TEST: &str = "\
-usage: cargo xtask compose-test
+usage: cargo xtask compose-test [--keep-images]
 
 Builds the Docker stack, starts it, checks requests inside a region and between regions, cuts the regions apart and joins
 them again, and removes everything that it made. Where images cannot be pulled, stand-ins for the base images are made
-from Debian, which takes root.";
+from Debian, which takes root.
+
+  --keep-images   leave the images, so that the next run builds only what changed";
 
 const HELP_CI: &str = "\
 usage: cargo xtask ci
@@ -125,7 +127,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Task> {
         "bench" => rest(&mut parser, HELP_BENCH, |arguments| Task::Bench {
             arguments,
         })?,
-        "compose-test" => plain(&mut parser, HELP_COMPOSE_TEST, Task::ComposeTest)?,
+        "compose-test" => compose_test(&mut parser)?,
         "ci" => plain(&mut parser, HELP_CI, Task::Ci)?,
         other => bail!("no command '{other}'; see cargo xtask help"),
     };
@@ -152,6 +154,18 @@ fn demo(parser: &mut lexopt::Parser) -> Result<Task> {
         }
     }
     Ok(Task::Demo { once })
+}
+
+fn compose_test(parser: &mut lexopt::Parser) -> Result<Task> {
+    let mut keep_images = false;
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Task::Help(HELP_COMPOSE_TEST)),
+            Long("keep-images") => keep_images = true,
+            other => return Err(other.unexpected()).context("see cargo xtask compose-test --help"),
+        }
+    }
+    Ok(Task::ComposeTest { keep_images })
 }
 
 fn setup(parser: &mut lexopt::Parser) -> Result<Task> {

@@ -43,7 +43,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         }),
         Task::Ci => suite::run(suite::Scope::Ci),
         Task::E2e { arguments } => suite::e2e(&arguments),
-        Task::ComposeTest => compose::test(),
+        Task::ComposeTest { keep_images } => compose::test(keep_images),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

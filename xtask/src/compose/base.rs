@@ -4,6 +4,7 @@
 //! They stand in for the real ones as closely as an unmodified Dockerfile needs. What is particular to this machine
 //! (cargo's configuration, proxies, certificates) goes into them and nowhere else.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
@@ -29,16 +30,21 @@ const PROXIES: &[&str] = &["http_proxy", "https_proxy", "no_proxy", "all_proxy"]
 const CERTIFICATES: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Images that were made here; they go with the value.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct BaseImages {
     made: Vec<String>,
+    keep: bool,
 }
 
 impl BaseImages {
     /// Sees to it that every image that the Dockerfile starts from can be had: it is here, can be pulled, or is made.
-    pub(super) fn provide(dockerfile: &str, interrupt: &Interrupt) -> Result<Self> {
-        let mut images = Self::default();
-        let absent: Vec<&str> = bases(dockerfile)
+    pub(super) fn provide(keep: bool, interrupt: &Interrupt) -> Result<Self> {
+        let mut images = Self {
+            made: Vec::new(),
+            keep,
+        };
+        let dockerfile = dockerfile()?;
+        let absent: Vec<&str> = bases(&dockerfile)
             .into_iter()
             .filter(|image| !is_here(image))
             .collect();
@@ -67,7 +73,7 @@ impl BaseImages {
 
 impl Drop for BaseImages {
     fn drop(&mut self) {
-        if !self.made.is_empty() {
+        if !self.made.is_empty() && !self.keep {
             shell::clean_up(
                 Command::new("docker")
                     .args(["rmi", "--force"])
@@ -191,8 +197,21 @@ fn bases(dockerfile: &str) -> Vec<&str> {
     bases
 }
 
-/// The Dockerfile of the clone.
-pub(super) fn dockerfile() -> Result<String> {
+/// Ids of the images that the Dockerfile starts from, as far as they are on this machine.
+pub(super) fn bases_here() -> Result<BTreeSet<String>> {
+    let id = |image: &str| {
+        let mut inspect = Command::new("docker");
+        shell::output(inspect.args(["image", "inspect", "--format", "{{.Id}}", image])).ok()
+    };
+    let dockerfile = dockerfile()?;
+    Ok(bases(&dockerfile)
+        .into_iter()
+        .filter_map(id)
+        .map(|id| id.trim().to_owned())
+        .collect())
+}
+
+fn dockerfile() -> Result<String> {
     let file = shell::root().join("Dockerfile");
     fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
 }
