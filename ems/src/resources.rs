@@ -23,14 +23,14 @@ mod view;
 
 pub use node::{Node, NodeKind};
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
 use isthmus_model::{ANY_REGION, RegionName, ServiceName, config::RawHeaders};
 
 use crate::{
     identity::{Identities, SpiffeId},
-    record::{Endpoint, Region, Service},
+    registry::{Affected, EndpointEntry, RegionEntry, Registry, ServiceEntry},
     xds::{Changed, ResourceType, Source, View},
 };
 use summary::Summary;
@@ -42,15 +42,41 @@ pub const CALLERS: &str = "isthmus-callers";
 /// What the registry knows. It must already say the new when a change is [applied](Resources::apply).
 pub trait Facts: Send + Sync + 'static {
     /// A service.
-    fn service(&self, name: &ServiceName) -> Option<Arc<Service>>;
+    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>>;
     /// All services.
-    fn services(&self) -> Vec<Arc<Service>>;
+    fn services(&self) -> Vec<Arc<ServiceEntry>>;
     /// The endpoints of a service, in any order.
-    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<Endpoint>>;
+    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<EndpointEntry>>;
     /// A region; the local one too.
-    fn region(&self, name: &RegionName) -> Option<Arc<Region>>;
+    fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>>;
     /// All regions.
-    fn regions(&self) -> Vec<Arc<Region>>;
+    fn regions(&self) -> Vec<Arc<RegionEntry>>;
+}
+
+impl Facts for RwLock<Registry> {
+    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>> {
+        lock(self).service(name).cloned()
+    }
+
+    fn services(&self) -> Vec<Arc<ServiceEntry>> {
+        lock(self).services().cloned().collect()
+    }
+
+    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<EndpointEntry>> {
+        lock(self).endpoints(service).cloned().collect()
+    }
+
+    fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>> {
+        lock(self).region(name).cloned()
+    }
+
+    fn regions(&self) -> Vec<Arc<RegionEntry>> {
+        lock(self).regions().cloned().collect()
+    }
+}
+
+fn lock(registry: &RwLock<Registry>) -> RwLockReadGuard<'_, Registry> {
+    registry.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a region's EMS is told once, when it starts.
@@ -105,17 +131,19 @@ impl Default for Limits {
     }
 }
 
-/// What became different in the registry.
+/// What became different.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A service was put or deleted.
-    Service(ServiceName),
-    /// Endpoints of a service came, went, drained or changed.
-    Endpoints(ServiceName),
-    /// A region was put or deleted.
-    Region(RegionName),
+    /// Records.
+    Registry(Affected),
     /// A certificate was renewed.
     Identity(SpiffeId),
+}
+
+impl From<Affected> for Change {
+    fn from(affected: Affected) -> Self {
+        Self::Registry(affected)
+    }
 }
 
 /// The resources of a region. Cheap to clone.
@@ -182,7 +210,7 @@ type Names = Vec<(ResourceType, Arc<str>)>;
 impl Inner {
     fn apply(&self, change: &Change, names: &mut Names) {
         match change {
-            Change::Service(service) => {
+            Change::Registry(Affected::Service(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
                 if noted.existence {
@@ -195,14 +223,14 @@ impl Inner {
                     names.push((ResourceType::Endpoints, CALLERS.into()));
                 }
             }
-            Change::Endpoints(service) => {
+            Change::Registry(Affected::Endpoints(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
                 if noted.zones {
                     names.push((ResourceType::Endpoints, CALLERS.into()));
                 }
             }
-            Change::Region(region) => {
+            Change::Registry(Affected::Region(region)) => {
                 self.rebuild(names, |table| table.of_region(region));
                 names.extend([
                     (ResourceType::Secret, tls::TRUST.into()),
@@ -215,7 +243,7 @@ impl Inner {
                 ]);
                 // Nodes that want everything want the way to every service of a new region too.
                 for service in self.facts.services() {
-                    let name = cluster_name(service.name.as_str(), region.as_str());
+                    let name = cluster_name(service.checked.name.as_str(), region.as_str());
                     names.push((ResourceType::Cluster, name));
                 }
             }
@@ -229,7 +257,7 @@ impl Inner {
         let regions = self.facts.regions();
         let regions = regions
             .iter()
-            .map(|region| region.name.as_str())
+            .map(|region| region.checked.name.as_str())
             .chain([self.settings.region.as_str(), ANY_REGION]);
         for region in regions {
             let name = cluster_name(service.as_str(), region);
@@ -254,7 +282,7 @@ impl Inner {
             .facts
             .regions()
             .iter()
-            .map(|r| r.name.clone())
+            .map(|r| r.checked.name.clone())
             .collect();
         regions.push(self.settings.region.clone());
         regions.sort();

@@ -25,7 +25,10 @@ use super::{
     policy::{self, Reach},
     tls,
 };
-use crate::record::{Endpoint, Policy, Region, Service};
+use crate::{
+    record::{Endpoint, Policy, Region, Service},
+    registry::RegionEntry,
+};
 
 /// A cluster and, unless it resolves names itself, its endpoints.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,8 +42,9 @@ pub(super) struct Built {
 /// Makes the cluster of a destination; `None` where no such thing exists.
 pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
     let service = facts.service(&target.service);
+    let service = service.as_ref().map(|entry| &entry.checked);
     if target.version.is_some()
-        && service.as_ref().is_some_and(|s| !s.allow_version_pins)
+        && service.is_some_and(|s| !s.allow_version_pins)
         && target.region.as_ref() == Some(&settings.region)
     {
         return None;
@@ -50,11 +54,11 @@ pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings
             let service = service?;
             let members = facts.endpoints(&target.service);
             let members = endpoints::of_version(&members, target.version.as_ref());
-            Some(local(target, &service, members, settings))
+            Some(local(target, service, members, settings))
         }
         Some(region) => {
             let region = facts.region(region)?;
-            Some(remote(target, service.as_deref(), &region, settings))
+            Some(remote(target, service, &region.checked, settings))
         }
         None => {
             let others = by_distance(facts, &settings.region);
@@ -63,25 +67,22 @@ pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings
             }
             let members = facts.endpoints(&target.service);
             let members = endpoints::of_version(&members, target.version.as_ref());
-            Some(nearest(
-                target,
-                service.as_deref(),
-                members,
-                &others,
-                settings,
-            ))
+            Some(nearest(target, service, members, &others, settings))
         }
     }
 }
 
 /// Regions that requests can be sent to, nearest first; equally near ones by name.
-pub(super) fn by_distance(facts: &dyn Facts, local: &RegionName) -> Vec<Arc<Region>> {
+pub(super) fn by_distance(facts: &dyn Facts, local: &RegionName) -> Vec<Arc<RegionEntry>> {
     let mut regions: Vec<_> = facts
         .regions()
         .into_iter()
-        .filter(|region| region.name != *local && is_reachable(region))
+        .filter(|region| region.checked.name != *local && is_reachable(&region.checked))
         .collect();
-    regions.sort_by(|a, b| (a.distance, &a.name).cmp(&(b.distance, &b.name)));
+    regions.sort_by(|a, b| {
+        let (a, b) = (&a.checked, &b.checked);
+        (a.distance, &a.name).cmp(&(b.distance, &b.name))
+    });
     regions
 }
 
@@ -130,7 +131,7 @@ fn nearest<'a>(
     target: &ClusterName,
     service: Option<&Service>,
     members: impl Iterator<Item = &'a Endpoint>,
-    others: &[Arc<Region>],
+    others: &[Arc<RegionEntry>],
     settings: &Settings,
 ) -> Built {
     let policy = policy_of(service);
@@ -139,7 +140,7 @@ fn nearest<'a>(
     let first = u32::from(!localities.is_empty());
     let mut priorities = first;
     let mut sockets = Vec::new();
-    for region in others {
+    for region in others.iter().map(|entry| &entry.checked) {
         localities.push(endpoints::gateways(region, priorities));
         priorities += 1;
         sockets.push(TransportSocketMatch {

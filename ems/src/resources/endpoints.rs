@@ -2,7 +2,7 @@
 //!
 //! Pure: the same records give the same bytes, in whatever order they come.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use envoy_types::pb::envoy::config::{
     core::v3::{HealthStatus, Locality},
@@ -14,7 +14,10 @@ use envoy_types::pb::envoy::config::{
 use isthmus_model::{RegionName, VersionLabel};
 
 use super::encode::{metadata, socket_address, text_struct, u32_value};
-use crate::record::{Address, Endpoint, Host, Region};
+use crate::{
+    record::{Address, Endpoint, Host, Region},
+    registry::EndpointEntry,
+};
 
 /// Where Envoy looks for what picks a transport socket.
 const SOCKET_MATCH: &str = "envoy.transport_socket_match";
@@ -24,12 +27,12 @@ pub(super) const REGION_FIELD: &str = "region";
 
 /// The endpoints of one service that run `version`, or all of them.
 pub(super) fn of_version<'a>(
-    endpoints: &'a [std::sync::Arc<Endpoint>],
+    endpoints: &'a [Arc<EndpointEntry>],
     version: Option<&'a VersionLabel>,
 ) -> impl Iterator<Item = &'a Endpoint> {
     endpoints
         .iter()
-        .map(std::convert::AsRef::as_ref)
+        .map(|entry| &entry.checked)
         .filter(move |endpoint| version.is_none() || endpoint.version_label.as_ref() == version)
 }
 

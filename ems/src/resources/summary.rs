@@ -32,7 +32,7 @@ impl Summary {
     pub(super) fn of(facts: &dyn Facts) -> Self {
         let mut summary = Self::default();
         for service in facts.services() {
-            summary.note(&service.name, facts);
+            summary.note(&service.checked.name, facts);
         }
         summary
     }
@@ -40,7 +40,7 @@ impl Summary {
     /// Looks at one service again.
     pub(super) fn note(&mut self, name: &ServiceName, facts: &dyn Facts) -> Noted {
         let service = facts.service(name);
-        let rules = service.as_deref().and_then(filter::rules);
+        let rules = service.as_ref().and_then(|s| filter::rules(&s.checked));
         let old_rules = match rules.clone() {
             Some(rules) => self.rules.insert(name.clone(), rules),
             None => self.rules.remove(name),
@@ -48,7 +48,7 @@ impl Summary {
         let spread = service.as_ref().map(|_| {
             let mut spread = BTreeMap::new();
             for endpoint in facts.endpoints(name) {
-                if let Some(zone) = endpoint.zone.clone() {
+                if let Some(zone) = endpoint.checked.zone.clone() {
                     *spread.entry(zone).or_insert(0) += 1;
                 }
             }

@@ -170,7 +170,7 @@ fn is_vouched(target: &ClusterName, facts: &dyn Facts) -> bool {
             facts
                 .endpoints(&target.service)
                 .iter()
-                .any(|endpoint| endpoint.version_label.as_ref() == Some(version))
+                .any(|endpoint| endpoint.checked.version_label.as_ref() == Some(version))
         })
 }
 

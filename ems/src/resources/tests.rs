@@ -14,6 +14,7 @@ use envoy_types::pb::{
 use prost::Message;
 
 use super::*;
+use crate::record::{Endpoint, Region, Service};
 use world::*;
 
 #[test]
@@ -160,18 +161,18 @@ fn pins_are_for_services_that_allow_them() {
 fn a_change_touches_only_what_is_in_use_and_differs() {
     let world = World::new();
     put_service(&world.maps, service("ledger"));
-    world.apply(Change::Service("ledger".parse().unwrap()));
+    world.apply(Affected::Service("ledger".parse().unwrap()));
     let view = world.host();
     for name in ["payments.us", "payments.eu", "payments.any", "ledger.us"] {
         assert!(cluster(&*view, name).is_some());
     }
     let payments: ServiceName = "payments".parse().unwrap();
     let nothing: [&str; 0] = [];
-    assert_eq!(world.apply(Change::Endpoints(payments.clone())), nothing);
+    assert_eq!(world.apply(Affected::Endpoints(payments.clone())), nothing);
 
     put_endpoint(&world.maps, endpoint("payments", "b", "127.0.0.1:7002"));
     assert_eq!(
-        world.apply(Change::Endpoints(payments.clone())),
+        world.apply(Affected::Endpoints(payments.clone())),
         ["endpoints payments.any", "endpoints payments.us"]
     );
 
@@ -179,7 +180,7 @@ fn a_change_touches_only_what_is_in_use_and_differs() {
     slow.policy.connect_timeout = std::time::Duration::from_secs(9);
     put_service(&world.maps, slow);
     assert_eq!(
-        world.apply(Change::Service(payments.clone())),
+        world.apply(Affected::Service(payments.clone())),
         [
             "cluster payments.any",
             "cluster payments.eu",
@@ -193,12 +194,12 @@ fn a_change_touches_only_what_is_in_use_and_differs() {
     };
     put_service(&world.maps, closed);
     assert_eq!(
-        world.apply(Change::Service("ledger".parse().unwrap())),
+        world.apply(Affected::Service("ledger".parse().unwrap())),
         ["extension_config isthmus"]
     );
 
     put_region(&world.maps, region("eu", &["127.0.0.9:15443"], 10));
-    let changed = world.apply(Change::Region("eu".parse().unwrap()));
+    let changed = world.apply(Affected::Region("eu".parse().unwrap()));
     for name in [
         "secret trust",
         "secret trust.eu",
@@ -219,12 +220,12 @@ fn a_service_that_comes_or_goes_is_announced() {
     let ledger: ServiceName = "ledger".parse().unwrap();
     assert!(cluster(&*view, "ledger.us").is_none());
     put_service(&world.maps, service("ledger"));
-    let changed = world.apply(Change::Service(ledger.clone()));
+    let changed = world.apply(Affected::Service(ledger.clone()));
     assert!(changed.contains(&"cluster ledger.us".to_owned()));
     assert!(cluster(&*view, "ledger.us").is_some());
 
     world.maps.services.write().unwrap().remove(&ledger);
-    let changed = world.apply(Change::Service(ledger));
+    let changed = world.apply(Affected::Service(ledger));
     assert!(changed.contains(&"cluster ledger.us".to_owned()));
     assert!(changed.contains(&"endpoints ledger.us".to_owned()));
     assert!(cluster(&*view, "ledger.us").is_none());
@@ -352,12 +353,12 @@ fn callers_are_spread_as_their_service_or_evenly() {
     }
     let callers = |kind| endpoints_of(&*world.view(kind, &[], false), CALLERS);
     assert_eq!(
-        world.apply(Change::Endpoints("payments".parse().unwrap())),
+        world.apply(Affected::Endpoints("payments".parse().unwrap())),
         ["endpoints isthmus-callers"]
     );
     assert_eq!(callers("sidecar").len(), 2, "orders has no record yet");
     put_service(&world.maps, service("orders"));
-    world.apply(Change::Service("orders".parse().unwrap()));
+    world.apply(Affected::Service("orders".parse().unwrap()));
     assert_eq!(callers("sidecar"), ["0/z3 127.0.0.1 UNKNOWN"]);
     assert_eq!(callers("host").len(), 3);
 }

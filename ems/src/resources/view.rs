@@ -114,12 +114,15 @@ impl NodeView {
             tls::identity_secret(&*inner.identities.identity(&id)?)
         } else if name == tls::TRUST {
             let mut regions = inner.facts.regions();
-            regions.sort_by(|a, b| a.name.cmp(&b.name));
-            let roots: Vec<_> = regions.iter().map(|r| r.trust_bundle.trim()).collect();
+            regions.sort_by(|a, b| a.checked.name.cmp(&b.checked.name));
+            let roots: Vec<_> = regions
+                .iter()
+                .map(|r| r.checked.trust_bundle.trim())
+                .collect();
             tls::trust_secret(name, &roots.join("\n"))?
         } else {
             let region = inner.facts.region(&tls::trust_region(name)?)?;
-            tls::trust_secret(name, &region.trust_bundle)?
+            tls::trust_secret(name, &region.checked.trust_bundle)?
         };
         resource(ResourceType::Secret, name, &secret)
     }
@@ -140,8 +143,8 @@ impl NodeView {
             .facts
             .regions()
             .iter()
-            .filter(|region| !region.trust_bundle.trim().is_empty())
-            .map(|region| region.name.clone())
+            .filter(|region| !region.checked.trust_bundle.trim().is_empty())
+            .map(|region| region.checked.name.clone())
             .collect();
         callers.sort();
         let listener = listener::listener(&self.node, &callers, &self.inner.settings)?;
@@ -174,7 +177,7 @@ impl NodeView {
             };
             for service in inner.facts.services() {
                 for region in &regions {
-                    names.push(cluster_name(service.name.as_str(), region.as_str()));
+                    names.push(cluster_name(service.checked.name.as_str(), region.as_str()));
                 }
             }
         }

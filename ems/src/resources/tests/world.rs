@@ -17,32 +17,33 @@ use prost::Message;
 use super::super::*;
 use crate::{
     identity::Issued,
-    record::{Address, EndpointId, Host, Policy},
+    record::{Address, Endpoint, EndpointId, Host, Policy, Region, Service},
+    registry::Entry,
 };
 
 /// A registry of maps.
 #[derive(Default)]
 pub(super) struct Maps {
-    pub(super) services: RwLock<BTreeMap<ServiceName, Arc<Service>>>,
-    endpoints: RwLock<BTreeMap<ServiceName, Vec<Arc<Endpoint>>>>,
-    regions: RwLock<BTreeMap<RegionName, Arc<Region>>>,
+    pub(super) services: RwLock<BTreeMap<ServiceName, Arc<ServiceEntry>>>,
+    endpoints: RwLock<BTreeMap<ServiceName, Vec<Arc<EndpointEntry>>>>,
+    regions: RwLock<BTreeMap<RegionName, Arc<RegionEntry>>>,
 }
 
 impl Facts for Maps {
-    fn service(&self, name: &ServiceName) -> Option<Arc<Service>> {
+    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>> {
         self.services.read().unwrap().get(name).cloned()
     }
-    fn services(&self) -> Vec<Arc<Service>> {
+    fn services(&self) -> Vec<Arc<ServiceEntry>> {
         self.services.read().unwrap().values().cloned().collect()
     }
-    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<Endpoint>> {
+    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<EndpointEntry>> {
         let all = self.endpoints.read().unwrap();
         all.get(service).cloned().unwrap_or_default()
     }
-    fn region(&self, name: &RegionName) -> Option<Arc<Region>> {
+    fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>> {
         self.regions.read().unwrap().get(name).cloned()
     }
-    fn regions(&self) -> Vec<Arc<Region>> {
+    fn regions(&self) -> Vec<Arc<RegionEntry>> {
         self.regions.read().unwrap().values().cloned().collect()
     }
 }
@@ -92,8 +93,8 @@ impl World {
         self.view("host", &[], false)
     }
 
-    pub(super) fn apply(&self, change: Change) -> Vec<String> {
-        let changed = self.resources.apply(&[change]);
+    pub(super) fn apply(&self, change: Affected) -> Vec<String> {
+        let changed = self.resources.apply(&[change.into()]);
         let names = changed.names.iter();
         names.map(|(kind, name)| format!("{kind} {name}")).collect()
     }
@@ -145,19 +146,27 @@ pub(super) fn region(name: &str, gateways: &[&str], distance: u32) -> Region {
 
 pub(super) fn put_service(maps: &Maps, service: Service) {
     let mut all = maps.services.write().unwrap();
-    all.insert(service.name.clone(), Arc::new(service));
+    all.insert(service.name.clone(), entry(service));
 }
 
 pub(super) fn put_endpoint(maps: &Maps, endpoint: Endpoint) {
     let mut all = maps.endpoints.write().unwrap();
     let members = all.entry(endpoint.service.clone()).or_default();
-    members.retain(|member| member.id != endpoint.id);
-    members.push(Arc::new(endpoint));
+    members.retain(|member| member.checked.id != endpoint.id);
+    members.push(entry(endpoint));
 }
 
 pub(super) fn put_region(maps: &Maps, region: Region) {
     let mut all = maps.regions.write().unwrap();
-    all.insert(region.name.clone(), Arc::new(region));
+    all.insert(region.name.clone(), entry(region));
+}
+
+fn entry<C, M: Default>(checked: C) -> Arc<Entry<C, M>> {
+    Arc::new(Entry {
+        checked,
+        message: M::default(),
+        revision: 1,
+    })
 }
 
 pub(super) fn text(text: &str) -> Value {
