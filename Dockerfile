@@ -4,27 +4,25 @@
 #   docker build --target envoy -t isthmus-envoy .
 #   docker build --target schema-update -t isthmus-schema-update .
 
+# The manifests, and empty crates in place of ours: changes only with the list of dependencies, and so do the layers that
+# are made from it.
+FROM debian:bookworm-slim AS manifests
+WORKDIR /src
+COPY . .
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock -delete && find . -type d -empty -delete && \
+    for manifest in $(find . -mindepth 2 -name Cargo.toml); do \
+        crate=$(dirname "$manifest") && mkdir -p "$crate/src" && touch "$crate/src/lib.rs" && \
+        echo 'fn main() {}' > "$crate/src/main.rs" || exit 1; \
+    done
+
+
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 RUN rustup target add wasm32-wasip1
 
-# What others wrote, compiled once: a layer that changes only with the list of dependencies. It takes the manifests, and
-# empty crates in place of ours.
-COPY Cargo.toml Cargo.lock ./
-COPY bench/Cargo.toml bench/
-COPY ems/Cargo.toml ems/
-COPY examples/schema-update/Cargo.toml examples/schema-update/
-COPY filter/Cargo.toml filter/
-COPY model/Cargo.toml model/
-COPY proto/Cargo.toml proto/
-COPY proto/codegen/Cargo.toml proto/codegen/
-COPY tests/Cargo.toml tests/
-COPY xtask/Cargo.toml xtask/
-RUN for manifest in $(find . -mindepth 2 -name Cargo.toml); do \
-        crate=$(dirname "$manifest") && mkdir -p "$crate/src" && touch "$crate/src/lib.rs" && \
-        echo 'fn main() {}' > "$crate/src/main.rs" || exit 1; \
-    done && \
-    cargo build --locked --release --package ems --package schema-update && \
+# What others wrote, compiled once.
+COPY --from=manifests /src .
+RUN cargo build --locked --release --package ems --package schema-update && \
     cargo build --locked --profile wasm --target wasm32-wasip1 --package isthmus-filter && \
     find . -name src -not -path './target/*' -prune -exec rm -r {} +
 
