@@ -1,3 +1,5 @@
+//! Names: what is one, what is none, and why.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
