@@ -1,4 +1,6 @@
 //! The Envoy Management Service.
+pub mod bootstrap;
+pub mod cli;
 pub mod identity;
 pub mod json;
 pub mod record;
