@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 use super::{debian, say};
 use crate::shell;
 
-/// What the Python caller imports.
-const PACKAGES: [&str; 1] = ["grpcio"];
+/// What the Python caller needs, as its users install it.
+const REQUIREMENTS: &str = "examples/schema-update/python/requirements.txt";
 
 /// pip, by whatever name the machine has it.
 pub(super) fn ensure_pip() -> Result<()> {
@@ -29,7 +29,9 @@ pub(super) fn ensure_pip() -> Result<()> {
 pub(super) fn grpcio() -> Result<()> {
     let folder = shell::tools().join("python");
     let mut probe = Command::new("python3");
-    probe.args(["-c", "import grpc"]).env("PYTHONPATH", &folder);
+    probe
+        .args(["-c", "import grpc, grpc_tools"])
+        .env("PYTHONPATH", &folder);
     if shell::output(&mut probe).is_ok() {
         return Ok(());
     }
@@ -45,7 +47,8 @@ pub(super) fn grpcio() -> Result<()> {
         "--target",
     ])
     .arg(&folder)
-    .args(PACKAGES);
+    .arg("--requirement")
+    .arg(shell::root().join(REQUIREMENTS));
     shell::output(&mut pip).context("cannot install Python's grpcio")?;
     Ok(())
 }
