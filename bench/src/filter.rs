@@ -1,0 +1,213 @@
+//! CPU time that Envoy spends on a request: without a filter, with one that does nothing, with ours, and with a Lua script
+//! that does the same job.
+//!
+//! One Envoy with a listener for each, so that nothing but the filter differs, and measured in turns, so that whatever
+//! else the machine does hits all of them alike. What counts is the process's CPU time, not latency or throughput, which say more about
+//! the machine.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result, bail, ensure};
+use isthmus_tests::{Envoy, Port, WorkDir, artifact, process};
+use lexopt::prelude::*;
+use serde_json::{Map, Value, json};
+
+mod envoy;
+mod noop;
+mod summary;
+
+use envoy::Filter;
+use summary::{Summary, median};
+
+/// What a caller's request may look like; the first two decide.
+const HEADERS: [&str; 8] = [
+    "x-mesh-service: payments",
+    "x-mesh-region: eu",
+    "accept: application/json",
+    "accept-encoding: gzip, deflate, br",
+    "authorization: Bearer 0123456789abcdef0123456789abcdef0123456789abcdef",
+    "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "user-agent: orders/4.2 (linux; x86_64)",
+    "x-request-id: 3f2b8c1e-5d2f-4d0a-9c55-0d6c1a7e8b90",
+];
+
+/// Clock ticks of `/proc/<pid>/stat`: part of Linux's interface to programs, whatever the kernel itself uses.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+struct Options {
+    rounds: usize,
+    seconds: u32,
+    json: bool,
+    also: Vec<PathBuf>,
+}
+
+/// Runs the measurement and prints it.
+pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
+    let options = parse(arguments)?;
+    ensure!(
+        Command::new("wrk").arg("--version").output().is_ok(),
+        "wrk is missing; run: apt-get install wrk"
+    );
+    let dir = WorkDir::new("bench-filter")?;
+    let upstream = Envoy::with_bootstrap(&dir, "upstream", |admin, listen| {
+        Ok(envoy::upstream(admin, listen).to_string())
+    })?;
+    let variants = variants(&dir, &options.also)?;
+    let mut proxy = Envoy::with_bootstrap(&dir, "proxy", |admin, listen| {
+        let filters = variants
+            .iter()
+            .map(|v| (v.name.as_str(), &v.filter, &v.port));
+        Ok(envoy::proxy(admin, listen, filters, upstream.port()).to_string())
+    })?;
+    let pid = proxy.process().id();
+
+    eprintln!("warming up");
+    for variant in &variants {
+        measure(pid, &variant.port, 1)?;
+    }
+    let mut rounds = Vec::with_capacity(options.rounds);
+    for round in 1..=options.rounds {
+        eprintln!("round {round} of {}", options.rounds);
+        let costs = variants
+            .iter()
+            .map(|variant| measure(pid, &variant.port, options.seconds))
+            .collect::<Result<Vec<f64>>>()?;
+        rounds.push(costs);
+    }
+    print(&variants, &rounds, options.json);
+    Ok(())
+}
+
+/// One thing that is measured.
+struct Variant {
+    name: String,
+    filter: Filter,
+    port: Port,
+}
+
+/// What is measured, in this order. The first is what the others are compared with.
+fn variants(dir: &WorkDir, also: &[PathBuf]) -> Result<Vec<Variant>> {
+    let noop = dir.path().join("noop.wasm");
+    fs::write(&noop, noop::module()).context("cannot write the no-op filter")?;
+    let mut filters = vec![
+        ("bare".to_owned(), Filter::Bare),
+        ("noop".to_owned(), Filter::Noop(noop)),
+        ("isthmus".to_owned(), Filter::Isthmus(artifact::filter()?)),
+        ("lua".to_owned(), Filter::Lua),
+    ];
+    for file in also {
+        let name = file.file_stem().unwrap_or(file.as_os_str());
+        filters.push((
+            name.to_string_lossy().into_owned(),
+            Filter::Isthmus(file.clone()),
+        ));
+    }
+    filters
+        .into_iter()
+        .map(|(name, filter)| {
+            let port = Port::reserve()?;
+            Ok(Variant { name, filter, port })
+        })
+        .collect()
+}
+
+fn parse(mut arguments: lexopt::Parser) -> Result<Options> {
+    let mut options = Options {
+        rounds: 7,
+        seconds: 2,
+        json: false,
+        also: Vec::new(),
+    };
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("json") => options.json = true,
+            Long("also") => options.also.push(arguments.value()?.into()),
+            Long("rounds") => options.rounds = arguments.value()?.parse()?,
+            Long("seconds") => options.seconds = arguments.value()?.parse()?,
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    ensure!(
+        options.rounds > 0 && options.seconds > 0,
+        "--rounds and --seconds must be 1 or more"
+    );
+    Ok(options)
+}
+
+/// Microseconds of the process's CPU time per request, over some seconds of load on one listener.
+fn measure(pid: u32, port: &Port, seconds: u32) -> Result<f64> {
+    let mut command = Command::new("wrk");
+    command
+        .args(["--threads", "1", "--connections", "16"])
+        .args(["--duration", &format!("{seconds}s")]);
+    for header in HEADERS {
+        command.args(["--header", header]);
+    }
+    command.arg(format!("http://{}/v1/charge?id=42", port.address()));
+    let before = cpu_seconds(pid)?;
+    let report = process::output(command)?;
+    let spent = cpu_seconds(pid)? - before;
+    if report.contains("Non-2xx") || report.contains("Socket errors") {
+        bail!("some requests failed, so this measures nothing:\n{report}");
+    }
+    let requests: f64 = report
+        .lines()
+        .find_map(|line| line.split_once(" requests in "))
+        .and_then(|(count, _)| count.trim().parse().ok())
+        .with_context(|| format!("wrk does not say how many requests it made:\n{report}"))?;
+    ensure!(requests > 0.0, "wrk made no request:\n{report}");
+    Ok(spent / requests * 1e6)
+}
+
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let path = format!("/proc/{pid}/stat");
+    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field after it.
+    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
+        let mut fields = rest.split_whitespace().skip(11);
+        let user: u64 = fields.next()?.parse().ok()?;
+        let system: u64 = fields.next()?.parse().ok()?;
+        Some(user + system)
+    });
+    let ticks = ticks.with_context(|| format!("{path} is not as expected: {stat}"))?;
+    Ok(ticks as f64 / TICKS_PER_SECOND)
+}
+
+fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
+    println!(
+        "{:<10} {:>10}  {:<17} {:>10}",
+        "filter", "µs/request", "(min-max)", "over bare"
+    );
+    let mut object = Map::new();
+    for (at, Variant { name, .. }) in variants.iter().enumerate() {
+        let column = |at: usize| {
+            rounds
+                .iter()
+                .filter_map(move |round| round.get(at).copied())
+        };
+        let summary = Summary::of(column(at));
+        // Compared round by round, as the machine's speed drifts.
+        let over = median(column(at).zip(column(0)).map(|(cost, bare)| cost - bare));
+        println!(
+            "{name:<10} {:>10.1}  {:<17} {over:>+10.1}",
+            summary.median,
+            format!("({:.1}-{:.1})", summary.min, summary.max),
+        );
+        object.insert(
+            name.clone(),
+            json!({
+                "us_per_request": round(summary.median),
+                "min": round(summary.min),
+                "max": round(summary.max),
+                "over_bare": round(over),
+            }),
+        );
+    }
+    if as_json {
+        println!("{}", Value::Object(object));
+    }
+}
+
+fn round(microseconds: f64) -> f64 {
+    (microseconds * 100.0).round() / 100.0
+}

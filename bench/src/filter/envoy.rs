@@ -1,0 +1,164 @@
+//! The two Envoys of the measurement: one that answers at once, and the one that is measured.
+
+use std::path::{Path, PathBuf};
+
+use isthmus_tests::Port;
+use serde_json::{Value, json};
+
+const CONNECTION_MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
+const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
+const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
+const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
+
+/// The filter's job in Lua: names checked, the region known, internal headers not from the caller.
+const SCRIPT: &str = r#"
+local regions = { us = true, eu = true }
+function envoy_on_request(request)
+  local headers = request:headers()
+  local service = headers:get("x-mesh-service")
+  local region = headers:get("x-mesh-region") or "us"
+  if not service or not service:match("^[a-z0-9][a-z0-9.-]*$") or not regions[region] then
+    request:respond({ [":status"] = "400" }, "bad request")
+    return
+  end
+  headers:remove("x-mesh-hops")
+  headers:remove("x-mesh-receipt")
+  headers:replace("x-mesh-destination", service .. "." .. region)
+  headers:replace("x-mesh-caller", "us/orders")
+  request:clearRouteCache()
+end
+"#;
+
+/// An Envoy that answers every request itself.
+pub(crate) fn upstream(admin: &Port, listen: &Port) -> Value {
+    let route = json!({
+        "match": { "prefix": "/" },
+        "direct_response": { "status": 200, "body": { "inline_string": "ok\n" } },
+    });
+    json!({
+        "admin": { "address": address(admin.number()) },
+        "static_resources": { "listeners": [listener("upstream", listen, &route, None)] },
+    })
+}
+
+/// What a listener of the measured Envoy has in front of its router.
+pub(crate) enum Filter {
+    /// Nothing; the route is fixed.
+    Bare,
+    /// This module, which does nothing; the route is fixed.
+    Noop(PathBuf),
+    /// This build of ours.
+    Isthmus(PathBuf),
+    /// The script.
+    Lua,
+}
+
+/// The Envoy that is measured: a listener for each filter, and one more that the guard waits for.
+pub(crate) fn proxy<'a>(
+    admin: &Port,
+    listen: &Port,
+    filters: impl Iterator<Item = (&'a str, &'a Filter, &'a Port)>,
+    upstream: u16,
+) -> Value {
+    let fixed = json!({
+        "match": { "prefix": "/" },
+        "route": { "cluster": "payments.eu" },
+    });
+    let chosen = json!({
+        "match": { "prefix": "/" },
+        "route": { "cluster_header": "x-mesh-destination" },
+    });
+    let mut listeners = vec![listener("ready", listen, &fixed, None)];
+    listeners.extend(filters.map(|(name, filter, port)| {
+        let (route, filter) = match filter {
+            Filter::Bare => (&fixed, None),
+            Filter::Noop(file) => (&fixed, Some(wasm(name, file, ""))),
+            Filter::Isthmus(file) => (&chosen, Some(wasm(name, file, &filter_config()))),
+            Filter::Lua => (&chosen, Some(lua())),
+        };
+        listener(name, port, route, filter)
+    }));
+    json!({
+        "admin": { "address": address(admin.number()) },
+        "static_resources": {
+            "listeners": listeners,
+            "clusters": [{
+                "name": "payments.eu",
+                "connect_timeout": "1s",
+                "load_assignment": {
+                    "cluster_name": "payments.eu",
+                    "endpoints": [{
+                        "lb_endpoints": [{ "endpoint": { "address": address(upstream) } }],
+                    }],
+                },
+            }],
+        },
+    })
+}
+
+fn filter_config() -> String {
+    json!({
+        "version": "1",
+        "region": "us",
+        "regions": ["eu", "us"],
+        "caller": "us/orders",
+        "services": { "ledger": { "allow": ["us/payments"] } },
+    })
+    .to_string()
+}
+
+fn wasm(name: &str, file: &Path, configuration: &str) -> Value {
+    json!({
+        "name": name,
+        "typed_config": {
+            "@type": WASM,
+            "config": {
+                "name": name,
+                "vm_config": {
+                    "vm_id": name,
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": { "local": { "filename": file } },
+                },
+                "configuration": { "@type": STRING, "value": configuration },
+            },
+        },
+    })
+}
+
+fn lua() -> Value {
+    json!({
+        "name": "lua",
+        "typed_config": { "@type": LUA, "default_source_code": { "inline_string": SCRIPT } },
+    })
+}
+
+fn listener(name: &str, port: &Port, route: &Value, filter: Option<Value>) -> Value {
+    let router = json!({ "name": "router", "typed_config": { "@type": ROUTER } });
+    let filters: Vec<Value> = filter.into_iter().chain([router]).collect();
+    json!({
+        "name": name,
+        "address": address(port.number()),
+        "filter_chains": [{
+            "filters": [{
+                "name": "http",
+                "typed_config": {
+                    "@type": CONNECTION_MANAGER,
+                    "stat_prefix": name,
+                    "http_filters": filters,
+                    "route_config": {
+                        "virtual_hosts": [{
+                            "name": "all",
+                            "domains": ["*"],
+                            "routes": [route],
+                        }],
+                    },
+                },
+            }],
+        }],
+    })
+}
+
+fn address(port: u16) -> Value {
+    json!({ "socket_address": { "address": "127.0.0.1", "port_value": port } })
+}
