@@ -273,4 +273,4 @@ fn repeated(code: Code, header: &str) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,7 +1,5 @@
 //! Refusals, as callers know them.
 
-#![allow(clippy::expect_used)]
-
 use super::*;
 use crate::testing::test;
 
