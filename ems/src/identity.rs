@@ -1,7 +1,15 @@
 //! Who nodes are to one another: SPIFFE ids, and where their certificates come from.
 //!
 //! [`Identities`] is what the rest of EMS knows. Behind it stands an [`Issuer`]: today the built-in development
-//! authority of [`ca`], later whatever production has.
+//! authority [`DevelopmentCa`], later whatever production has.
+
+mod ca;
+#[cfg(test)]
+mod tests;
+mod wallet;
+
+pub use ca::{CaError, DevelopmentCa, LIFETIME};
+pub use wallet::Wallet;
 
 use std::{fmt, sync::Arc, time::SystemTime};
 
@@ -84,4 +92,26 @@ impl fmt::Debug for Issued {
 pub trait Identities: Send + Sync + 'static {
     /// The certificate of an id, the same until it is renewed; `None` where it cannot be had.
     fn identity(&self, id: &SpiffeId) -> Option<Arc<Issued>>;
+}
+
+/// Makes certificates. What it takes to be given one is its own affair.
+pub trait Issuer: Send + Sync + 'static {
+    /// The roots behind its certificates, as PEM.
+    fn trust_bundle(&self) -> &str;
+
+    /// Makes a certificate that counts from `now`.
+    ///
+    /// # Errors
+    /// Why it will not.
+    fn issue(&self, id: &SpiffeId, now: SystemTime) -> Result<Issued, IssueError>;
+}
+
+/// Why there is no certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no certificate for {id}: {reason}")]
+pub struct IssueError {
+    /// Whose.
+    pub id: SpiffeId,
+    /// Why.
+    pub reason: String,
 }
