@@ -26,6 +26,26 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    pub(super) fn check_count(&self, kind: ResourceType, found: usize) -> Result<(), Refusal> {
+        if found > self.names {
+            let limit = self.names;
+            return Err(Refusal::TooManyNames { kind, limit });
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_name(&self, name: &str) -> Result<(), Refusal> {
+        if name.len() > self.name_bytes {
+            return Err(Refusal::NameTooLong {
+                found: name.len(),
+                limit: self.name_bytes,
+            });
+        }
+        Ok(())
+    }
+}
+
 /// Why a stream is ended. The text is told to the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

@@ -1,9 +1,9 @@
 //! One xDS stream as a state machine: requests and changes in, actions out.
 //!
 //! Several types share an aggregated stream; this module orders them, [`subscription`](super::subscription) does the
-//! rest. What is new waits until the types it may point at are acknowledged, what is gone until nothing can point at
-//! it any more, and answers to what the client asked for wait for nothing but their own type: one response per type is
-//! in flight, and what changes meanwhile merges into the next.
+//! rest. Of what changed together, the new waits until the types it may point at are acknowledged, and what is gone until
+//! nothing can point at it any more. Answers to what the client asked for wait for nothing but their own type: one
+//! response per type is in flight, and what changes meanwhile merges into the next.
 //!
 //! A rejection counts as an answer here. The client keeps what it had of that type, and the other types go on: one bad
 //! resource must not hold back good ones.
@@ -160,6 +160,8 @@ pub struct Stream {
     /// In the order of types.
     subscriptions: Vec<Subscription>,
     nonce: u64,
+    /// Counts what was told of changes: what changed together is kept in order, what did not need not wait.
+    wave: u64,
 }
 
 impl Stream {
@@ -171,6 +173,7 @@ impl Stream {
             limits,
             subscriptions: Vec::new(),
             nonce: 0,
+            wave: 0,
         }
     }
 
@@ -239,9 +242,10 @@ impl Stream {
 
     /// Looks at names that may differ from before.
     pub fn on_change(&mut self, changed: &Changed, view: &dyn View) -> Vec<Action> {
+        self.wave += 1;
         for (kind, name) in &changed.names {
             if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.kind() == *kind) {
-                subscription.changed(name);
+                subscription.changed(name, self.wave);
             }
         }
         let mut actions = Vec::new();
@@ -251,8 +255,9 @@ impl Stream {
 
     /// Looks at everything: for a stream that missed changes.
     pub fn on_doubt(&mut self, view: &dyn View) -> Vec<Action> {
+        self.wave += 1;
         for subscription in &mut self.subscriptions {
-            subscription.changed_anyhow();
+            subscription.changed_anyhow(self.wave);
         }
         let mut actions = Vec::new();
         self.flush(view, &mut actions);
@@ -332,35 +337,52 @@ impl Stream {
                 }
             })
             .collect();
-        let mut made = true;
+        // Changes of an earlier type have yet to be sent.
+        let mut waiting = false;
         let mut settled = false;
         let mut warming = Vec::new();
         for at in 0..plans.len() {
-            let unused = plans
-                .iter()
-                .skip(at + 1)
-                .all(|later| later.as_ref().is_some_and(Plan::is_empty));
-            let (Some(plan), Some(subscription)) =
-                (plans.get_mut(at), self.subscriptions.get_mut(at))
-            else {
+            let Some(mut plan) = plans.get_mut(at).and_then(Option::take) else {
                 continue;
             };
-            let Some(mut plan) = plan.take() else {
-                made = false;
+            let since = plan.since();
+            let made = !waiting
+                && !self
+                    .subscriptions
+                    .iter()
+                    .take(at)
+                    .any(|s| s.unsettled(since));
+            let unused = plans.iter().skip(at + 1).flatten().all(Plan::is_empty)
+                && !self
+                    .subscriptions
+                    .iter()
+                    .skip(at + 1)
+                    .any(|s| s.unsettled(since));
+            let Some(subscription) = self.subscriptions.get_mut(at) else {
                 continue;
             };
-            subscription.postpone(&mut plan, !made, !unused);
+            waiting |= subscription.postpone(&mut plan, !made, !unused);
             if !subscription.owes(&plan) {
                 continue;
             }
+            let wave = if plan.changes() { self.wave } else { 0 };
             let Some(batch) = subscription.commit(plan) else {
                 settled = true;
                 continue;
             };
             self.nonce += 1;
-            subscription.sent(self.nonce, &batch);
-            made = false;
+            subscription.sent(self.nonce, wave, &batch);
             let kind = subscription.kind();
+            match kind {
+                ResourceType::Cluster => warming = batch.updated,
+                // These come behind their clusters anyway.
+                ResourceType::Endpoints => warming.retain(|name| {
+                    let sent = &batch.resources;
+                    sent.binary_search_by(|resource| resource.name().cmp(name))
+                        .is_err()
+                }),
+                _ => {}
+            }
             actions.push(Action::Send(Response {
                 mode: self.mode,
                 type_url: kind.type_url().into(),
@@ -369,9 +391,6 @@ impl Stream {
                 resources: batch.resources,
                 removed: batch.removed,
             }));
-            if kind == ResourceType::Cluster {
-                warming = batch.updated;
-            }
         }
         // "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management
         // server even though there is no change in endpoints": endpoints follow the cluster of the same name.
@@ -381,7 +400,7 @@ impl Stream {
             .find(|s| s.kind() == ResourceType::Endpoints)
         {
             for name in &warming {
-                endpoints.repeat(name);
+                endpoints.repeat(name, self.wave);
             }
         }
         settled
@@ -411,3 +430,6 @@ pub(super) fn version_of(
     }
     format!("{:016x}", hash.digest()).into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,14 @@
 //!
 //! Pure: no clock, no channel, no I/O.
 
+mod blame;
+mod plan;
+
 use std::{collections::HashMap, sync::Arc};
+
+use blame::mentions;
+pub(super) use plan::{Batch, Plan};
+use plan::{Due, Item, Why};
 
 use super::{
     Resource, ResourceType, View,
@@ -34,9 +41,9 @@ pub(super) struct Subscription {
     /// How many of the entries were asked for by name.
     asked: usize,
     /// Names that may have to be sent.
-    dirty: HashMap<Arc<str>, Why>,
-    /// Everything may have to be sent.
-    resync: bool,
+    dirty: HashMap<Arc<str>, Due>,
+    /// Everything may have to be sent, since this wave.
+    resync: Option<u64>,
     /// An answer is owed even if it turns out empty.
     due: bool,
     in_flight: Option<InFlight>,
@@ -57,47 +64,9 @@ struct Entry {
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
+    /// The last wave that it may hold changes of; 0: it only answers.
+    wave: u64,
     names: Vec<Arc<str>>,
-}
-
-/// Why a name is looked at; the greater wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Why {
-    /// It may differ from what was sent.
-    Changed,
-    /// It is to be sent also if it does not differ.
-    Again,
-    /// The client asked: it is to be answered, and at once.
-    Asked,
-}
-
-/// One name and what there is to say about it; `None`: it does not exist (any more).
-type Item = (Arc<str>, Option<Arc<Resource>>);
-
-/// What there is to send, by how urgent it is.
-#[derive(Debug, Default)]
-pub(super) struct Plan {
-    /// Answers to what the client asked for: never wait for other types.
-    answers: Vec<Item>,
-    /// New and changed resources: wait for the types that they may point at.
-    upserts: Vec<(Item, Why)>,
-    /// Resources that are gone: wait for the types that may point at them.
-    removals: Vec<Item>,
-}
-
-impl Plan {
-    pub(super) fn is_empty(&self) -> bool {
-        self.answers.is_empty() && self.upserts.is_empty() && self.removals.is_empty()
-    }
-}
-
-/// What is sent by one response.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) resources: Vec<Arc<Resource>>,
-    pub(super) removed: Vec<Arc<str>>,
-    /// Names whose content differs from what the client had.
-    pub(super) updated: Vec<Arc<str>>,
 }
 
 impl Subscription {
@@ -111,7 +80,7 @@ impl Subscription {
             entries: HashMap::new(),
             asked: 0,
             dirty: HashMap::new(),
-            resync: false,
+            resync: None,
             due: false,
             in_flight: None,
             errors: HashMap::new(),
@@ -124,6 +93,14 @@ impl Subscription {
 
     pub(super) fn in_flight(&self) -> bool {
         self.in_flight.is_some()
+    }
+
+    /// Whether changes of this wave or a later one are under way, or may be waiting for what is.
+    pub(super) fn unsettled(&self, wave: u64) -> bool {
+        let waits = self.resync.is_some() || !self.dirty.is_empty();
+        self.in_flight
+            .as_ref()
+            .is_some_and(|sent| waits || sent.wave >= wave)
     }
 
     /// Applies a delta request: what is no longer wanted goes first, so that a name on both lists is answered.
@@ -140,7 +117,7 @@ impl Subscription {
         let legacy = first && subscribe.is_empty() && unsubscribe.is_empty();
         let returning = first && !initial.is_empty();
         if first {
-            check_count(self.kind, initial.len(), limits)?;
+            limits.check_count(self.kind, initial.len())?;
             self.remember(initial, view, limits)?;
         }
         for name in unsubscribe {
@@ -177,12 +154,12 @@ impl Subscription {
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let first = !std::mem::replace(&mut self.started, true);
-        check_count(self.kind, names.len(), limits)?;
+        limits.check_count(self.kind, names.len())?;
         self.named |= !names.is_empty();
         let wildcard = !self.named || names.iter().any(|name| name == WILDCARD);
         let mut wanted: HashMap<Arc<str>, ()> = HashMap::with_capacity(names.len());
         for name in names.into_iter().filter(|name| name != WILDCARD) {
-            check_name(&name, limits)?;
+            limits.check_name(&name)?;
             wanted.insert(name.into(), ());
         }
         let gone: Vec<_> = self
@@ -219,13 +196,13 @@ impl Subscription {
         limits: &Limits,
     ) -> Result<(), Refusal> {
         for (name, version) in initial {
-            check_name(&name, limits)?;
+            limits.check_name(&name)?;
             let resource = match view.get(self.kind, &name) {
                 Some(current) if **current.version() == *version => current,
                 _ => Arc::new(Resource::remembered(name.into(), version.into())),
             };
             let name = resource.name().clone();
-            self.mark(name.clone(), Why::Changed);
+            self.mark(name.clone(), Why::Changed, 0);
             self.entries.insert(
                 name,
                 Entry {
@@ -245,15 +222,15 @@ impl Subscription {
         limits: &Limits,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        check_name(&name, limits)?;
+        limits.check_name(&name)?;
         let has = returning && self.entries.contains_key(&name);
         let entry = self.entries.entry(name.clone()).or_default();
         if !std::mem::replace(&mut entry.asked, true) {
             self.asked += 1;
-            check_count(self.kind, self.asked, limits)?;
+            limits.check_count(self.kind, self.asked)?;
             actions.push(Action::Follow(self.kind, name.clone()));
         }
-        self.mark(name, if has { Why::Changed } else { Why::Asked });
+        self.mark(name, if has { Why::Changed } else { Why::Asked }, 0);
         Ok(())
     }
 
@@ -274,7 +251,7 @@ impl Subscription {
             // The client cannot tell whether the wildcard covers the name: it has to be told either way, where there
             // are words for it. A full list says it by what it contains.
             let delta = self.mode == Mode::Delta;
-            self.mark(name, if delta { Why::Asked } else { Why::Changed });
+            self.mark(name, if delta { Why::Asked } else { Why::Changed }, 0);
         } else {
             self.remove(&name);
         }
@@ -287,7 +264,7 @@ impl Subscription {
         self.due |= !returning;
         let why = if returning { Why::Changed } else { Why::Asked };
         for name in view.wildcard(self.kind) {
-            self.mark(name, why);
+            self.mark(name, why, 0);
         }
     }
 
@@ -317,7 +294,7 @@ impl Subscription {
         resources.sort_by(|a, b| a.name().cmp(b.name()));
         if *super::stream::version_of(self.kind, &resources, &[], view) != *version {
             for (name, _) in plan.answers {
-                self.mark(name, Why::Asked);
+                self.mark(name, Why::Asked, 0);
             }
             return;
         }
@@ -387,54 +364,57 @@ impl Subscription {
     }
 
     /// Notes that a name may differ from before.
-    pub(super) fn changed(&mut self, name: &Arc<str>) {
+    pub(super) fn changed(&mut self, name: &Arc<str>, wave: u64) {
         if self.wildcard || self.entries.contains_key(name) {
-            self.mark(name.clone(), Why::Changed);
+            self.mark(name.clone(), Why::Changed, wave);
         }
     }
 
     /// Notes that anything may differ from before.
-    pub(super) fn changed_anyhow(&mut self) {
-        self.resync = true;
-        self.dirty.retain(|_, why| *why > Why::Changed);
+    pub(super) fn changed_anyhow(&mut self, wave: u64) {
+        self.resync.get_or_insert(wave);
+        self.dirty.retain(|_, due| due.why > Why::Changed);
     }
 
     /// Has a resource sent again although it did not change, if the client has it.
-    pub(super) fn repeat(&mut self, name: &Arc<str>) {
-        if self
-            .entries
-            .get(name)
-            .is_some_and(|entry| entry.asked && entry.sent.is_some())
-        {
-            self.mark(name.clone(), Why::Again);
+    pub(super) fn repeat(&mut self, name: &Arc<str>, wave: u64) {
+        let entry = self.entries.get(name);
+        if entry.is_some_and(|entry| entry.asked && entry.sent.is_some()) {
+            self.mark(name.clone(), Why::Again, wave);
         }
     }
 
-    fn mark(&mut self, name: Arc<str>, why: Why) {
-        if why == Why::Changed && self.resync {
-            return;
+    fn mark(&mut self, name: Arc<str>, why: Why, wave: u64) {
+        if why == Why::Changed {
+            if self.resync.is_some() {
+                return;
+            }
+            if self.dirty.len() >= BACKLOG.max(2 * self.entries.len()) {
+                let oldest = self.dirty.values().map(|due| due.wave).min();
+                self.changed_anyhow(oldest.unwrap_or(wave));
+                return;
+            }
         }
-        if self.dirty.len() >= BACKLOG.max(2 * self.entries.len()) && why == Why::Changed {
-            self.changed_anyhow();
-            return;
-        }
-        let known = self.dirty.entry(name).or_insert(why);
-        *known = why.max(*known);
+        let due = self.dirty.entry(name).or_insert(Due { why, wave });
+        due.why = why.max(due.why);
+        due.wave = wave.min(due.wave);
     }
 
     /// Looks at all names that may have to be sent. What is not sent then has to be given back by [`Self::postpone`].
     pub(super) fn plan(&mut self, view: &dyn View) -> Plan {
         let mut plan = Plan::default();
-        if std::mem::take(&mut self.resync) {
+        if let Some(wave) = self.resync.take() {
             let mut names: Vec<_> = self.entries.keys().cloned().collect();
             if self.wildcard {
                 names.extend(view.wildcard(self.kind));
             }
+            let why = Why::Changed;
             for name in names {
-                self.dirty.entry(name).or_insert(Why::Changed);
+                self.dirty.entry(name).or_insert(Due { why, wave });
             }
         }
-        for (name, why) in std::mem::take(&mut self.dirty) {
+        for (name, due) in std::mem::take(&mut self.dirty) {
+            let why = due.why;
             let entry = self.entries.get(&name);
             let asked = entry.is_some_and(|entry| entry.asked);
             let wanted = asked || (self.wildcard && view.covers(self.kind, &name));
@@ -449,9 +429,9 @@ impl Subscription {
                 (Some(new), _) if why == Why::Asked => plan.answers.push((name, Some(new))),
                 (Some(new), Some(old)) if why == Why::Changed && new.version() == old.version() => {
                 }
-                (Some(new), _) => plan.upserts.push(((name, Some(new)), why)),
+                (Some(new), _) => plan.upserts.push(((name, Some(new)), due)),
                 (None, _) if why == Why::Asked => plan.answers.push((name, None)),
-                (None, Some(_)) => plan.removals.push((name, None)),
+                (None, Some(_)) => plan.removals.push(((name, None), due)),
                 (None, None) if asked && !told => plan.answers.push((name, None)),
                 (None, None) => {}
             }
@@ -461,17 +441,20 @@ impl Subscription {
 
     /// Puts back what may not be sent yet: changes while what they point at is under way, removals while something
     /// may still point at them.
-    pub(super) fn postpone(&mut self, plan: &mut Plan, changes: bool, removals: bool) {
+    /// True: changes were put back.
+    pub(super) fn postpone(&mut self, plan: &mut Plan, changes: bool, removals: bool) -> bool {
+        let waiting = changes && !plan.upserts.is_empty();
         if changes {
-            for ((name, _), why) in plan.upserts.drain(..) {
-                self.mark(name, why);
+            for ((name, _), due) in plan.upserts.drain(..) {
+                self.mark(name, due.why, due.wave);
             }
         }
         if removals {
-            for (name, _) in plan.removals.drain(..) {
-                self.mark(name, Why::Changed);
+            for ((name, _), due) in plan.removals.drain(..) {
+                self.mark(name, due.why, due.wave);
             }
         }
+        waiting
     }
 
     /// Whether there is something to say once a plan has been cut to what may be sent now.
@@ -482,13 +465,12 @@ impl Subscription {
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
     pub(super) fn commit(&mut self, plan: Plan) -> Option<Batch> {
         let due = std::mem::take(&mut self.due);
-        let upserts = plan.upserts.into_iter().map(|(item, _)| item);
-        let mut items: Vec<Item> = plan
-            .answers
+        let changes = plan
+            .upserts
             .into_iter()
-            .chain(upserts)
             .chain(plan.removals)
-            .collect();
+            .map(|(item, _)| item);
+        let mut items: Vec<Item> = plan.answers.into_iter().chain(changes).collect();
         items.sort_by(|a, b| a.0.cmp(&b.0));
         let mut batch = Batch {
             resources: Vec::with_capacity(items.len()),
@@ -539,14 +521,14 @@ impl Subscription {
         (due || !batch.resources.is_empty()).then_some(batch)
     }
 
-    /// Notes that a batch left under this nonce.
-    pub(super) fn sent(&mut self, nonce: u64, batch: &Batch) {
+    /// Notes that a batch left under this nonce, with changes up to this wave.
+    pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
         let resources = batch
             .resources
             .iter()
             .map(|resource| resource.name().clone());
         let names = resources.chain(batch.removed.iter().cloned()).collect();
-        self.in_flight = Some(InFlight { nonce, names });
+        self.in_flight = Some(InFlight { nonce, wave, names });
     }
 
     /// "For Listener and Cluster resource types […] the server must include the complete state of the world".
@@ -576,40 +558,4 @@ impl Subscription {
             error: self.errors.get(name).cloned(),
         })
     }
-}
-
-fn check_count(kind: ResourceType, found: usize, limits: &Limits) -> Result<(), Refusal> {
-    if found > limits.names {
-        return Err(Refusal::TooManyNames {
-            kind,
-            limit: limits.names,
-        });
-    }
-    Ok(())
-}
-
-fn check_name(name: &str, limits: &Limits) -> Result<(), Refusal> {
-    if name.len() > limits.name_bytes {
-        return Err(Refusal::NameTooLong {
-            found: name.len(),
-            limit: limits.name_bytes,
-        });
-    }
-    Ok(())
-}
-
-/// Whether an error text speaks of this name, as Envoy's do of clusters and listeners. A longer name that contains it
-/// does not count.
-fn mentions(error: &str, name: &str) -> bool {
-    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
-    error.match_indices(name).any(|(at, _)| {
-        let before = error.get(..at).and_then(|text| text.chars().next_back());
-        let mut after = error.get(at + name.len()..).unwrap_or_default().chars();
-        let ends = match after.next() {
-            Some('.') => !after.next().is_some_and(part),
-            Some(next) => !part(next),
-            None => true,
-        };
-        !name.is_empty() && !before.is_some_and(part) && ends
-    })
 }

@@ -1,1 +1,116 @@
+use std::{collections::HashMap, time::Duration};
 
+use envoy_types::pb::{
+    envoy::{config::core::v3::BuildVersion, r#type::v3::SemanticVersion},
+    google::protobuf::Value,
+};
+
+use super::*;
+use crate::xds::{
+    Resource, ResourceType,
+    memory::Memory,
+    stream::{Ask, Mode, Request},
+};
+
+fn string(text: &str) -> Value {
+    Value {
+        kind: Some(Kind::StringValue(text.into())),
+    }
+}
+
+fn envoy(id: &str) -> Node {
+    let mesh = [("kind", "sidecar"), ("service", "orders"), ("region", "us")];
+    let mesh = Struct {
+        fields: mesh
+            .into_iter()
+            .map(|(k, v)| (k.into(), string(v)))
+            .collect(),
+    };
+    let mesh = Value {
+        kind: Some(Kind::StructValue(mesh)),
+    };
+    Node {
+        id: id.into(),
+        user_agent_name: "envoy".into(),
+        user_agent_version_type: Some(UserAgentVersionType::UserAgentBuildVersion(BuildVersion {
+            version: Some(SemanticVersion {
+                major_number: 1,
+                minor_number: 40,
+                patch: 0,
+            }),
+            metadata: None,
+        })),
+        metadata: Some(Struct {
+            fields: HashMap::from([("isthmus".into(), mesh)]),
+        }),
+        ..Node::default()
+    }
+}
+
+fn session(node: &Node, at: u64, kind: ResourceType) -> Arc<Session> {
+    let memory = Memory::default();
+    memory.write(|write| write.put(kind, Resource::with_version(kind, "a", "1", b"")));
+    let mut stream = Stream::new(Mode::Delta, Some(kind), Arc::default());
+    let ask = Ask::Delta {
+        subscribe: vec!["a".into(), "b".into()],
+        unsubscribe: Vec::new(),
+        initial: HashMap::new(),
+    };
+    let request = Request {
+        ask,
+        ..Request::default()
+    };
+    stream.on_request(request, &memory).unwrap();
+    Arc::new(Session::new(
+        node,
+        UNIX_EPOCH + Duration::from_secs(at),
+        stream,
+    ))
+}
+
+#[test]
+fn streams_of_a_node_are_one() {
+    let nodes = Nodes::default();
+    let endpoints = session(&envoy("n"), 20, ResourceType::Endpoints);
+    endpoints.rejected();
+    nodes.insert(1, endpoints);
+    nodes.insert(2, session(&envoy("n"), 10, ResourceType::Cluster));
+    nodes.insert(3, session(&Node::default(), 30, ResourceType::Cluster));
+    let listed = nodes.list();
+    let [unnamed, node] = listed.as_slice() else {
+        panic!("{listed:?}")
+    };
+    assert_eq!((&*unnamed.kind, &*unnamed.user_agent), ("", ""));
+    assert_eq!(
+        (&*node.kind, &*node.service, &*node.region),
+        ("sidecar", "orders", "us")
+    );
+    assert_eq!((&*node.user_agent, node.rejections), ("envoy/1.40.0", 1));
+    assert_eq!(node.connected_at.unwrap().seconds, 10);
+    let resources: Vec<_> = node
+        .resources
+        .iter()
+        .map(|r| {
+            let kind = ResourceType::from_type_url(&r.type_url).unwrap();
+            format!(
+                "{kind} {}={} {}",
+                r.name,
+                r.version,
+                r.state().as_str_name()
+            )
+        })
+        .collect();
+    assert_eq!(
+        resources,
+        [
+            "cluster a=1 sent",
+            "cluster b= absent",
+            "endpoints a=1 sent",
+            "endpoints b= absent"
+        ]
+    );
+    for id in 1..4 {
+        nodes.remove(id);
+    }
+    assert!(nodes.list().is_empty());
+}

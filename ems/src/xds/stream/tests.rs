@@ -1,0 +1,253 @@
+//! The rules of the protocol as scripts. Each script names the sentence of Envoy's "xDS REST and gRPC protocol" page
+//! (or of the comments in `discovery.proto`) that it stands for.
+//!
+//! A script is a list of lines `what the client or the server does => what is sent`:
+//! * `cds +a -b a=1 ack` – a delta request: subscribe, unsubscribe, initial version, the last response's nonce;
+//! * `cds a b ack` – a state-of-the-world request (`v:1` sets its version);
+//! * `nack` instead of `ack` rejects, `nack:words` with these words; `nonce:7` is any nonce;
+//! * `write cds:a=1 eds:-b` – one write, published;
+//! * after `=>`: each response as its type and resources, `name=version`, or `-name` for what is removed.
+
+mod aggregated;
+mod delta;
+mod property;
+mod sotw;
+
+use super::*;
+use crate::xds::memory::Memory;
+
+/// Runs a script.
+pub(super) fn check(mode: Mode, script: &[&str]) {
+    let mut driver = Driver::new(mode, Limits::default());
+    for (at, line) in script.iter().enumerate() {
+        let (input, expected) = line.split_once("=>").unwrap();
+        let found = driver.run(input.trim()).join("; ");
+        assert_eq!(found, expected.trim(), "line {}: {line}", at + 1);
+    }
+}
+
+struct Driver {
+    memory: Memory,
+    stream: Stream,
+    nonces: HashMap<String, u64>,
+    mode: Mode,
+    actions: Vec<Action>,
+}
+
+fn short(kind: ResourceType) -> &'static str {
+    match kind {
+        ResourceType::Secret => "sds",
+        ResourceType::Cluster => "cds",
+        ResourceType::Endpoints => "eds",
+        ResourceType::ExtensionConfig => "ecds",
+        ResourceType::Listener => "lds",
+        ResourceType::Route => "rds",
+    }
+}
+
+fn url(word: &str) -> String {
+    match ResourceType::ALL.into_iter().find(|k| short(*k) == word) {
+        Some(kind) => kind.type_url().to_owned(),
+        None => word.to_owned(),
+    }
+}
+
+impl Driver {
+    fn new(mode: Mode, limits: Limits) -> Self {
+        Self {
+            memory: Memory::default(),
+            stream: Stream::new(mode, None, Arc::new(limits)),
+            nonces: HashMap::new(),
+            mode,
+            actions: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, input: &str) -> Vec<String> {
+        let mut words = input.split_whitespace();
+        let actions = match words.next().unwrap() {
+            "write" => {
+                let changed = self.write(words);
+                self.stream.on_change(&changed, &self.memory)
+            }
+            // A write whose news did not get through.
+            "lost" => {
+                self.write(words);
+                self.stream.on_doubt(&self.memory)
+            }
+            kind => {
+                let request = self.request(kind, words);
+                self.stream.on_request(request, &self.memory).unwrap()
+            }
+        };
+        let mut sent = Vec::new();
+        for action in &actions {
+            if let Action::Send(response) = action {
+                assert!(response.version.len() > 1 || !response.type_url.contains("envoy"));
+                let kind = ResourceType::from_type_url(&response.type_url);
+                let name = kind.map_or(response.type_url.as_ref(), |kind| short(kind));
+                self.nonces.insert(name.to_owned(), response.nonce);
+                let mut words = vec![name.to_owned()];
+                words.extend(
+                    response
+                        .resources
+                        .iter()
+                        .map(|r| format!("{r:?}").replace('@', "=")),
+                );
+                words.extend(response.removed.iter().map(|n| format!("-{n}")));
+                sent.push(words.join(" "));
+            }
+        }
+        self.actions = actions;
+        sent
+    }
+
+    fn write<'a>(&self, words: impl Iterator<Item = &'a str>) -> Changed {
+        self.memory.write(|write| {
+            for word in words {
+                let (kind, what) = word.split_once(':').unwrap();
+                let kind = ResourceType::from_type_url(&url(kind)).unwrap();
+                match (what.strip_prefix('-'), what.split_once('=')) {
+                    (Some(name), _) => write.remove(kind, name),
+                    (None, Some((name, version))) => {
+                        let body = version.as_bytes();
+                        write.put(kind, Resource::with_version(kind, name, version, body));
+                    }
+                    (None, None) => panic!("{word}"),
+                }
+            }
+        })
+    }
+
+    fn request<'a>(&self, kind: &str, words: impl Iterator<Item = &'a str>) -> Request {
+        let mut request = Request {
+            type_url: url(kind),
+            ..Request::default()
+        };
+        let (mut plus, mut minus, mut bare) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut had, mut seen) = (HashMap::new(), String::new());
+        for word in words {
+            let last = || {
+                self.nonces
+                    .get(kind)
+                    .map(ToString::to_string)
+                    .unwrap_or_default()
+            };
+            if let Some(name) = word.strip_prefix('+') {
+                plus.push(name.to_owned());
+            } else if let Some(name) = word.strip_prefix('-') {
+                minus.push(name.to_owned());
+            } else if let Some((name, version)) = word.split_once('=') {
+                had.insert(name.to_owned(), version.to_owned());
+            } else if word == "ack" {
+                request.nonce = last();
+            } else if let Some(error) = word.strip_prefix("nack") {
+                request.nonce = last();
+                request.error = Some(error.trim_start_matches(':').replace('_', " "));
+            } else if let Some(nonce) = word.strip_prefix("nonce:") {
+                request.nonce = nonce.to_owned();
+            } else if let Some(version) = word.strip_prefix("v:") {
+                seen = version.to_owned();
+            } else {
+                bare.push(word.to_owned());
+            }
+        }
+        request.ask = match self.mode {
+            Mode::Delta => {
+                assert!(bare.is_empty(), "{bare:?}");
+                Ask::Delta {
+                    subscribe: plus,
+                    unsubscribe: minus,
+                    initial: had,
+                }
+            }
+            Mode::Sotw => Ask::Sotw {
+                names: bare,
+                version: seen,
+            },
+        };
+        request
+    }
+
+    fn states(&self) -> String {
+        let mut all: Vec<_> = self
+            .stream
+            .status()
+            .map(|s| {
+                let error = s.error.map(|e| format!("({e})")).unwrap_or_default();
+                format!("{}:{}={:?}{error}", short(s.kind), s.name, s.state)
+            })
+            .collect();
+        all.sort();
+        all.join(" ")
+    }
+}
+
+#[test]
+fn limits() {
+    let limits = Limits {
+        names: 2,
+        name_bytes: 4,
+        ..Limits::default()
+    };
+    for (mode, script, refusal) in [
+        (Mode::Delta, &["cds +a +b", "cds +b"][..], None),
+        (Mode::Delta, &["cds +a +b", "cds -a +c"], None),
+        (
+            Mode::Delta,
+            &["cds +a +b", "cds +c"],
+            Some("at most 2 names of type cluster"),
+        ),
+        (
+            Mode::Delta,
+            &["cds +a x=1 y=1 z=1"],
+            Some("at most 2 names"),
+        ),
+        (
+            Mode::Delta,
+            &["cds +abcde"],
+            Some("5 bytes is too long; at most 4"),
+        ),
+        (Mode::Delta, &["cds abcde=1"], Some("5 bytes is too long")),
+        (Mode::Sotw, &["eds a b", "eds c d"], None),
+        (
+            Mode::Sotw,
+            &["eds a b c"],
+            Some("at most 2 names of type endpoints"),
+        ),
+        (Mode::Sotw, &["eds abcde"], Some("5 bytes is too long")),
+    ] {
+        let mut driver = Driver::new(mode, limits.clone());
+        let mut last = Ok(Vec::new());
+        for line in script {
+            let (kind, words) = line.split_once(' ').unwrap();
+            let request = driver.request(kind, words.split(' '));
+            last = driver.stream.on_request(request, &driver.memory);
+        }
+        match (last, refusal) {
+            (Ok(_), None) => {}
+            (Err(found), Some(words)) => assert!(found.to_string().contains(words), "{found}"),
+            (last, refusal) => panic!("{script:?}: {last:?} instead of {refusal:?}"),
+        }
+    }
+}
+
+#[test]
+fn types_of_a_stream() {
+    let cds = ResourceType::Cluster;
+    let request = |type_url: &str| Request {
+        type_url: type_url.into(),
+        ..Request::default()
+    };
+    for (only, type_url, refused) in [
+        (Some(cds), "", false),
+        (Some(cds), cds.type_url(), false),
+        (Some(cds), ResourceType::Route.type_url(), true),
+        (None, "", true),
+        (None, "type.googleapis.com/unheard.of", false),
+    ] {
+        let mut stream = Stream::new(Mode::Delta, only, Arc::new(Limits::default()));
+        let answer = stream.on_request(request(type_url), &Memory::default());
+        assert_eq!(answer.is_err(), refused, "{only:?} {type_url}");
+    }
+}

@@ -1,0 +1,136 @@
+//! Several types on one stream.
+
+use super::*;
+
+fn check(script: &[&str]) {
+    super::check(Mode::Delta, script);
+}
+
+/// "CDS updates (if any) must always be pushed first. EDS updates (if any) must arrive after CDS updates for the
+/// respective clusters. LDS updates must arrive after corresponding CDS/EDS updates. RDS updates related to the
+/// newly added listeners must arrive after CDS/EDS/LDS updates."
+#[test]
+fn make_before_break() {
+    check(&[
+        "cds => cds",
+        "cds ack =>",
+        "eds +x => eds -x",
+        "eds ack =>",
+        "lds => lds",
+        "lds ack =>",
+        "rds +r => rds -r",
+        "rds ack =>",
+        "write rds:r=1 lds:l=1 eds:x=1 cds:x=1 => cds x=1",
+        "cds ack => eds x=1",
+        "eds ack => lds l=1",
+        "lds ack => rds r=1",
+        "rds ack =>",
+        // "Stale CDS clusters and related EDS endpoints (ones no longer being referenced) can then be removed."
+        "write rds:-r lds:-l eds:-x cds:-x => rds -r",
+        "rds ack => lds -l",
+        "lds ack => eds -x",
+        "eds ack => cds -x",
+    ]);
+}
+
+/// The page's example: X is replaced by Y, "then the RDS update repointing from X to Y and then a CDS/EDS update
+/// dropping X".
+#[test]
+fn replacement() {
+    check(&[
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +r => rds r=X",
+        "rds ack =>",
+        "write cds:Y=1 cds:-X rds:r=Y => cds Y=1",
+        "cds ack => rds r=Y",
+        "rds ack => cds -X",
+    ]);
+}
+
+/// The same while a client rejects: the others go on.
+#[test]
+fn rejection_holds_nobody_back() {
+    check(&[
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +r => rds r=X",
+        "rds ack =>",
+        "write cds:Y=1 cds:-X rds:r=Y => cds Y=1",
+        "cds nack:bad => rds r=Y",
+        "rds nack:bad => cds -X",
+    ]);
+}
+
+/// One write that concerns several resources of a type is one response.
+#[test]
+fn one_write_one_response() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +b +c => cds a=1 b=1 -c",
+        "cds ack =>",
+        "write cds:a=2 cds:-b cds:c=1 => cds a=2 c=1 -b",
+    ]);
+}
+
+/// What did not change together does not wait for each other; what waits keeps its order.
+#[test]
+fn silent_type_holds_back_only_its_own_wave() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds => cds a=1",
+        "lds => lds",
+        "lds ack =>",
+        "write lds:l=1 => lds l=1",
+        "lds ack =>",
+        "cds ack =>",
+        "write cds:a=2 => cds a=2",
+        "write lds:l=2 => lds l=2",
+        "lds ack =>",
+        "write cds:a=3 lds:l=3 =>",
+        "cds ack => cds a=3",
+        "cds ack => lds l=3",
+    ]);
+}
+
+/// Answers wait for nothing but their own type.
+#[test]
+fn answers_are_not_held_back() {
+    check(&[
+        "write cds:a=1 rds:r=1 sds:s=1 =>",
+        "cds +a => cds a=1",
+        "rds +r => rds r=1",
+        "sds +s => sds s=1",
+        "rds ack +q => rds -q",
+    ]);
+}
+
+/// "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management server
+/// even though there is no change in endpoints."
+#[test]
+fn endpoints_follow_their_cluster() {
+    for mode in [Mode::Delta, Mode::Sotw] {
+        let mut driver = Driver::new(mode, Limits::default());
+        driver.run("write cds:a=1 cds:b=1 eds:a=1 eds:b=1");
+        driver.run("cds");
+        driver.run("cds ack");
+        driver.run(if mode == Mode::Delta {
+            "eds +a +b"
+        } else {
+            "eds a b"
+        });
+        let ack = if mode == Mode::Delta {
+            "eds ack"
+        } else {
+            "eds ack a b"
+        };
+        driver.run(ack);
+        driver.run("write cds:a=2");
+        assert_eq!(driver.run("cds ack"), ["eds a=1"], "{mode:?}");
+        assert!(driver.run(ack).is_empty());
+        // And only then.
+        assert!(driver.run("write cds:a=2").is_empty());
+    }
+}

@@ -1,0 +1,329 @@
+//! Incremental xDS, one type.
+
+use super::*;
+
+fn check(script: &[&str]) {
+    super::check(Mode::Delta, script);
+}
+
+/// "The management server must supply the requested resources if they exist."
+#[test]
+fn subscribe() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a => cds a=1",
+        "cds ack =>",
+        "cds +b => cds b=1",
+    ]);
+}
+
+/// "When a resource subscribed to by a client does not exist, the server will send a DeltaDiscoveryResponse message
+/// that contains that resource's name in the removed_resources field"; "if one of those resources springs into
+/// existence later, the server must send an update".
+#[test]
+fn unknown_names() {
+    check(&[
+        "cds +ghost => cds -ghost",
+        "cds ack =>",
+        "cds +ghost => cds -ghost",
+        "cds ack =>",
+        "write cds:ghost=1 => cds ghost=1",
+        "cds ack =>",
+        "write cds:-ghost => cds -ghost",
+        "cds ack =>",
+        "write cds:ghost=1 => cds ghost=1",
+    ]);
+}
+
+/// "the server *must* still provide those resources in the response; due to implementation details hidden from the
+/// server, the client may have "forgotten" those resources despite apparently remaining subscribed".
+#[test]
+fn subscribe_again() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds +a => cds a=1",
+        "cds ack =>",
+        "cds +a => cds a=1",
+        "cds ack +a => cds a=1",
+    ]);
+}
+
+/// "The management server should only send updates to the Envoy client when the resources in the DiscoveryResponse
+/// have changed."
+#[test]
+fn only_what_changed() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +b => cds a=1 b=1",
+        "cds ack =>",
+        "write cds:a=1 cds:b=2 cds:c=1 => cds b=2",
+        "cds ack =>",
+        "lost cds:a=2 => cds a=2",
+    ]);
+}
+
+/// One response per type is in flight; what changes meanwhile merges, also into nothing.
+#[test]
+fn changes_merge() {
+    check(&[
+        "write cds:a=1 cds:b=1 cds:c=1 =>",
+        "cds +a +b +c => cds a=1 b=1 c=1",
+        "write cds:a=2 =>",
+        "write cds:a=3 cds:b=2 =>",
+        "write cds:-c =>",
+        "write cds:b=1 =>",
+        "cds +d =>",
+        "cds ack => cds a=3 -c -d",
+        "cds ack =>",
+    ]);
+}
+
+/// "these may be resource names"; "it can simply ignore these phantom unsubscriptions"; "a server does not need to
+/// send any response if a request does nothing except unsubscribe from a resource".
+#[test]
+fn unsubscribe() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +b => cds a=1 b=1",
+        "cds ack =>",
+        "cds -a -phantom =>",
+        "write cds:a=2 cds:b=2 => cds b=2",
+        "cds ack =>",
+        "cds -b =>",
+        "write cds:b=3 =>",
+        "cds +a => cds a=2",
+    ]);
+}
+
+/// "if the client sends a request for a given resource type but has never explicitly subscribed to any resource
+/// names […] the server should treat that identically to […] "*"".
+#[test]
+fn legacy_wildcard() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds => cds a=1 b=1",
+        "cds ack =>",
+        "write cds:c=1 => cds c=1",
+        "cds ack =>",
+        "write cds:-a => cds -a",
+        "cds ack =>",
+        "write cds:a=1 => cds a=1",
+    ]);
+}
+
+/// An Envoy that starts waits for an answer about clusters, also if there are none.
+#[test]
+fn wildcard_of_nothing_is_answered() {
+    check(&["lds => lds", "lds ack =>", "write lds:a=1 => lds a=1"]);
+}
+
+/// The four steps of the page's example "And in incremental".
+#[test]
+fn wildcard_then_name_then_neither() {
+    check(&[
+        "write cds:A=1 cds:B=1 =>",
+        "cds => cds A=1 B=1",
+        "cds ack =>",
+        "cds +A => cds A=1",
+        "cds ack =>",
+        "cds -* =>",
+        "write cds:A=2 cds:B=2 => cds A=2",
+        "cds ack =>",
+        "cds -A =>",
+        "cds =>",
+        "write cds:A=3 =>",
+    ]);
+}
+
+/// "once the client does explicitly subscribe to a resource name […] then this legacy semantic is no longer
+/// available".
+#[test]
+fn names_first_is_no_wildcard() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a => cds a=1",
+        "cds ack =>",
+        "cds -a =>",
+        "cds =>",
+        "write cds:b=2 =>",
+        "cds +* => cds a=1 b=2",
+    ]);
+}
+
+/// "the server must send a response that includes the specific resource in either the removed_resources field (if
+/// it is not included in the wildcard) or in the resources field (if it *is* included in the wildcard)".
+#[test]
+fn unsubscribe_name_under_wildcard() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds +* +a +ghost => cds a=1 -ghost",
+        "cds ack =>",
+        "cds -a => cds a=1",
+        "cds ack =>",
+        "cds -ghost => cds -ghost",
+        "cds ack =>",
+        "write cds:a=2 cds:ghost=1 => cds a=2 ghost=1",
+    ]);
+}
+
+/// "In any message after the first in a stream […] the server will already be correctly tracking the client's
+/// state"; "to enable the client to continue the same logical xDS session even in the face of gRPC stream
+/// reconnection".
+#[test]
+fn initial_versions() {
+    check(&[
+        "write cds:same=1 cds:new=2 cds:unseen=1 =>",
+        "cds +same +new +gone +unseen +ghost same=1 new=1 gone=1 => \
+         cds new=2 unseen=1 -ghost -gone",
+        "cds ack =>",
+        "write cds:same=2 cds:gone=1 => cds gone=1 same=2",
+    ]);
+    check(&[
+        "write cds:same=1 cds:new=2 cds:unseen=1 =>",
+        "cds same=1 new=1 gone=1 => cds new=2 unseen=1 -gone",
+        "cds ack =>",
+        "write cds:same=2 => cds same=2",
+    ]);
+    // What it remembers and does not ask for is nobody's business.
+    check(&[
+        "write cds:a=2 cds:b=2 =>",
+        "cds +a a=1 b=1 => cds a=2",
+        "cds ack =>",
+        "write cds:b=3 =>",
+    ]);
+}
+
+/// The same: "to avoid resending them over the network".
+#[test]
+fn initial_versions_that_are_current() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds +a a=1 =>",
+        "write cds:a=2 => cds a=2",
+    ]);
+    check(&[
+        "write cds:a=1 =>",
+        "cds +* a=1 =>",
+        "write cds:b=1 => cds b=1",
+    ]);
+}
+
+/// "The nonce may be used to correlate an ack/nack with a server response, but should *not* be used to reject stale
+/// requests"; "the server must honor changes to the subscription state even if the nonce is stale".
+#[test]
+fn stale_nonce_subscribes() {
+    check(&[
+        "write cds:a=1 cds:b=1 cds:c=1 =>",
+        "cds +a => cds a=1",
+        "cds ack =>",
+        "cds nonce:99 +b => cds b=1",
+        "cds nonce:1 +c -a =>",
+        "write cds:a=2 =>",
+        "cds ack => cds c=1",
+    ]);
+}
+
+/// "These two fields can be set in any DeltaDiscoveryRequest, including ACKs".
+#[test]
+fn verdict_and_subscription_together() {
+    check(&[
+        "write cds:a=1 cds:b=1 cds:c=1 =>",
+        "cds +a => cds a=1",
+        "cds ack +b => cds b=1",
+        "cds nack:bad +c -b => cds c=1",
+        "cds ack =>",
+        "write cds:b=2 =>",
+    ]);
+}
+
+/// A rejected version is never sent again, a new one is.
+#[test]
+fn rejection() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +b => cds a=1 b=1",
+        "cds nack:bad =>",
+        "write cds:a=1 cds:b=2 => cds b=2",
+        "cds ack =>",
+        "write cds:a=2 => cds a=2",
+        "cds nack:bad =>",
+        "lost =>",
+        "write cds:-a => cds -a",
+    ]);
+}
+
+/// A type that nobody serves: its names do not exist, and the other types are not disturbed.
+#[test]
+fn unknown_type() {
+    check(&[
+        "type.googleapis.com/x.Y +b +a +a +* => type.googleapis.com/x.Y -a -b",
+        "type.googleapis.com/x.Y ack =>",
+        "write cds:a=1 =>",
+        "cds +a => cds a=1",
+    ]);
+}
+
+#[test]
+fn states_and_errors() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    driver.run("write cds:pay=1 cds:pay.eu=1 cds:x=1");
+    driver.run("cds +pay +pay.eu +x +none");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Sent cds:pay=Sent cds:x=Sent"
+    );
+    // The shorter name is part of the longer one and yet not meant.
+    driver.run("cds nack:cluster_pay.eu:_bad");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Rejected(cluster pay.eu: bad) cds:pay=Sent cds:x=Sent"
+    );
+    driver.run("write cds:pay.eu=2 cds:x=2");
+    // No name at all: all that were in it.
+    driver.run("cds nack:bad");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Rejected(bad) cds:pay=Sent cds:x=Rejected(bad)"
+    );
+    driver.run("write cds:pay.eu=3");
+    driver.run("cds ack");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Acked cds:pay=Sent cds:x=Rejected(bad)"
+    );
+    driver.run("cds -x -pay.eu -none -pay");
+    assert_eq!(driver.states(), "");
+}
+
+#[test]
+fn follows_what_is_asked() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    let kind = ResourceType::Cluster;
+    driver.run("cds +a +*");
+    assert!(driver.actions.contains(&Action::Follow(kind, "a".into())));
+    assert!(driver.actions.contains(&Action::FollowAll(kind)));
+    driver.run("cds +a -* ack");
+    assert!(!driver.actions.contains(&Action::Follow(kind, "a".into())));
+    assert!(driver.actions.contains(&Action::UnfollowAll(kind)));
+    assert!(driver.actions.contains(&Action::Acked { kind }));
+    assert_eq!(
+        driver.stream.followed().collect::<Vec<_>>(),
+        [(kind, "a".into())]
+    );
+    driver.run("cds -a");
+    assert!(driver.actions.contains(&Action::Unfollow(kind, "a".into())));
+    assert_eq!(driver.stream.followed().count(), 0);
+}
+
+/// A wildcard stream that does not answer while names come and go.
+#[test]
+fn backlog_is_bounded() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    driver.run("cds");
+    for i in 0..5_000 {
+        driver.run(&format!("write cds:n{i}=1"));
+        driver.run(&format!("write cds:-n{i}"));
+    }
+    driver.run("write cds:last=1");
+    assert_eq!(driver.run("cds ack"), ["cds last=1"]);
+}

@@ -1,0 +1,173 @@
+//! State of the world.
+
+use super::*;
+
+fn check(script: &[&str]) {
+    super::check(Mode::Sotw, script);
+}
+
+/// "In the SotW protocol variants, all resource types except for Listener and Cluster are grouped into responses in
+/// the same way as in the incremental protocol variants."
+#[test]
+fn partial_for_endpoints() {
+    check(&[
+        "write eds:a=1 eds:b=1 =>",
+        "eds a b => eds a=1 b=1",
+        "eds ack a b =>",
+        "write eds:a=2 => eds a=2",
+        "eds ack a b =>",
+        "eds a b c ack =>",
+        "write eds:c=1 => eds c=1",
+    ]);
+}
+
+/// "it must resend all 100 of them, even the 99 that were not modified"; "if a previously seen resource is not
+/// present in a new response, that indicates that the resource has been removed"; "a response containing no
+/// resources means to delete all resources of that type".
+#[test]
+fn full_for_clusters() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds => cds a=1 b=1",
+        "cds ack =>",
+        "write cds:a=2 => cds a=2 b=1",
+        "cds ack =>",
+        "write cds:-a => cds b=1",
+        "cds ack =>",
+        "write cds:-b => cds",
+        "cds ack =>",
+        "write cds:b=1 => cds b=1",
+    ]);
+}
+
+/// "for other resource types, the API provides no mechanism for the server to tell the client that resources have
+/// been deleted".
+#[test]
+fn no_removal_of_endpoints() {
+    check(&[
+        "write eds:a=1 =>",
+        "eds a => eds a=1",
+        "eds ack a =>",
+        "write eds:-a =>",
+        "write eds:a=1 => eds a=1",
+    ]);
+}
+
+/// "the server must resend any newly requested resources, even if it previously sent those resources".
+#[test]
+fn newly_requested() {
+    check(&[
+        "write eds:a=1 eds:b=1 lds:l=1 lds:m=1 =>",
+        "eds a => eds a=1",
+        "eds a b ack => eds b=1",
+        "eds b ack =>",
+        "write eds:a=2 =>",
+        "eds a b => eds a=2",
+        "lds l => lds l=1",
+        "lds l m ack => lds l=1 m=1",
+        "lds m ack =>",
+        "write lds:l=2 =>",
+        "write lds:m=2 => lds m=2",
+    ]);
+}
+
+/// The four steps of the page's example "For example, in SotW".
+#[test]
+fn wildcards() {
+    check(&[
+        "write cds:A=1 cds:B=1 =>",
+        "cds => cds A=1 B=1",
+        "cds * A ack => cds A=1 B=1",
+        "cds A ack =>",
+        "write cds:B=2 =>",
+        "cds ack =>",
+        "write cds:A=2 cds:B=3 =>",
+        "cds * => cds A=2 B=3",
+    ]);
+}
+
+/// "Responses for Listener and Cluster resource types must include all resources requested by the client."
+#[test]
+fn unknown_listener_shows_by_absence() {
+    check(&[
+        "lds ghost => lds",
+        "lds ack ghost =>",
+        "write lds:ghost=1 => lds ghost=1",
+    ]);
+}
+
+/// "Envoy does not expect a DiscoveryResponse for every DiscoveryRequests it issues"; "The management server should
+/// not send a DiscoveryResponse for any DiscoveryRequest that has a stale nonce."
+#[test]
+fn stale_nonce() {
+    check(&[
+        "write eds:a=1 eds:b=1 eds:c=1 =>",
+        "eds a => eds a=1",
+        "eds ack a =>",
+        "write eds:a=2 => eds a=2",
+        "eds nonce:1 a b =>",
+        "eds ack a b => eds b=1",
+        "eds ack a b =>",
+        "eds nonce:1 a c => eds c=1",
+    ]);
+}
+
+/// "NACK signifies unsuccessful configuration and is indicated by the presence of the error_detail field."
+#[test]
+fn rejection() {
+    check(&[
+        "write cds:a=1 eds:e=1 =>",
+        "cds => cds a=1",
+        "cds nack:bad =>",
+        "lost =>",
+        "eds e => eds e=1",
+        "eds nack:bad e =>",
+        "lost =>",
+        "write cds:a=2 eds:e=2 => cds a=2",
+        "cds ack => eds e=2",
+    ]);
+}
+
+/// "it is generally safe for servers to do this optimization for LDS and CDS when the only subscription is a
+/// wildcard subscription".
+#[test]
+fn returning_client() {
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    driver.run("write cds:a=1 eds:e=1");
+    driver.run("cds");
+    let Some(Action::Send(first)) = driver.actions.pop() else {
+        panic!("nothing sent")
+    };
+    let again = format!("cds v:{}", first.version);
+    driver.stream = Stream::new(Mode::Sotw, None, Arc::new(Limits::default()));
+    assert!(driver.run(&again).is_empty());
+    assert_eq!(driver.run("write cds:a=2"), ["cds a=2"]);
+    driver.stream = Stream::new(Mode::Sotw, None, Arc::new(Limits::default()));
+    assert_eq!(driver.run(&again), ["cds a=2"]);
+    let named = format!("eds e v:{}", first.version);
+    assert_eq!(driver.run(&named), ["eds e=1"]);
+}
+
+/// Make before break with full states: the one that goes stays until nobody points at it.
+#[test]
+fn replacement() {
+    check(&[
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds r => rds r=X",
+        "rds ack r =>",
+        "write cds:Y=1 cds:-X rds:r=Y => cds X=1 Y=1",
+        "cds ack => rds r=Y",
+        "rds ack r => cds Y=1",
+    ]);
+    // A removal that cannot be said holds nothing back.
+    check(&[
+        "write cds:X=1 eds:X=1 =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "eds X => eds X=1",
+        "eds ack X =>",
+        "write cds:-X eds:-X => cds",
+    ]);
+}
