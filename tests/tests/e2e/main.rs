@@ -10,4 +10,5 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+mod filter;
 mod standalone;
