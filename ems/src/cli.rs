@@ -1,5 +1,7 @@
 //! The commands of the `ems` binary: arguments in, one call out. What a command does is in the module of its name.
 
+mod serve;
+
 use std::io::Write;
 
 use anyhow::Context;
@@ -7,9 +9,9 @@ use clap::{Parser, Subcommand};
 
 use crate::bootstrap::{BootstrapArgs, bootstrap};
 
-/// The Envoy Management Service of Isthmus.
+/// The Envoy Management Service of Isthmus: registry and xDS server of one region
 #[derive(Debug, Parser)]
-#[command(name = "ems", version)]
+#[command(name = "ems", version, about, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -17,6 +19,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the server of a region
+    Serve(Box<serve::Args>),
     /// Print the bootstrap of an Envoy, as YAML
     Bootstrap(Box<BootstrapArgs>),
 }
@@ -28,6 +32,7 @@ impl Cli {
     /// What went wrong, for a person to read.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Serve(args) => serve::run(*args),
             Command::Bootstrap(args) => print(&bootstrap(&args, &hostname())),
         }
     }

@@ -1,10 +1,15 @@
 //! The Envoy Management Service.
+pub mod api;
 pub mod bootstrap;
 pub mod cli;
 pub mod identity;
 pub mod json;
+pub mod metrics;
+pub mod options;
 pub mod record;
+pub mod registrar;
 pub mod registry;
 pub mod resources;
+pub mod serve;
 pub mod store;
 pub mod xds;

@@ -1,14 +1,14 @@
-//! The `ems` binary.
+//! The `ems` binary: see [`ems::cli`].
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use ems::cli::Cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match ems::cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            // The only place that tells of an error: as one line, its causes behind it.
             eprintln!("ems: {error:#}");
             ExitCode::FAILURE
         }

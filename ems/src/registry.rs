@@ -155,6 +155,11 @@ impl Registry {
             .flat_map(BTreeMap::values)
     }
 
+    /// All endpoints, by service and id.
+    pub fn all_endpoints(&self) -> impl Iterator<Item = &Arc<EndpointEntry>> {
+        self.endpoints.values().flat_map(BTreeMap::values)
+    }
+
     /// A region.
     #[must_use]
     pub fn region(&self, name: &RegionName) -> Option<&Arc<RegionEntry>> {

@@ -10,9 +10,15 @@
 //!
 //! Knows nothing of what keys and values mean.
 
+#[cfg(test)]
+mod conformance;
+mod redb;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
+
+pub use redb::RedbStore;
 
 /// Keeps records. Implementations must pass the conformance suite beside this file.
 #[async_trait]

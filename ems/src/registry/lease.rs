@@ -102,6 +102,12 @@ impl Leases {
         )
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.services.values().map(|leases| leases.held.len()).sum()
+    }
+
     /// Which leases have run out, and which of them the guard holds.
     #[must_use]
     pub fn due(&self, now: Instant) -> Due {

@@ -14,7 +14,7 @@ use prost::Message;
 
 pub use rejection::Rejection;
 
-use super::{EndpointEntry, Key, Now, Registry};
+use super::{EndpointEntry, Key, Now, RegionEntry, Registry};
 use crate::{
     record::{Endpoint, EndpointId, Region, Service},
     store::{Guard, Transaction, Write},
@@ -354,6 +354,15 @@ impl Registry {
         let left = self.leases.left(service, id, now.steady);
         v1::Endpoint {
             expires_at: left.map(|left| (now.wall + left).into()),
+            ..entry.message.clone()
+        }
+    }
+
+    /// A region as it is read: the own one says so.
+    #[must_use]
+    pub fn present_region(&self, entry: &RegionEntry) -> v1::Region {
+        v1::Region {
+            local: entry.checked.name == self.home.region,
             ..entry.message.clone()
         }
     }

@@ -1,0 +1,218 @@
+//! The registry's API: what can be asked, once for both of its forms.
+//!
+//! [`http`] and [`grpc`] are thin: they turn a request into a message, call the method here, and turn the answer or
+//! the [`Failure`] into what their protocol has for it. Nothing here knows of either.
+
+pub mod grpc;
+pub mod http;
+pub mod openapi;
+mod problem;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use isthmus_model::{RegionName, ServiceName};
+use isthmus_proto::v1;
+
+use crate::{
+    metrics::Metrics,
+    record::{EndpointId, Invalid},
+    registrar::{Registrar, WriteError, now},
+    registry::{Key, Outcome, Rejection},
+};
+
+/// Answers for what the registry does not know: connected Envoys, and decisions.
+pub trait Insight: Send + Sync + 'static {
+    /// Every connected Envoy.
+    fn nodes(&self) -> Vec<v1::Node>;
+    /// What the mesh would do with a request.
+    ///
+    /// # Errors
+    /// Fields at fault.
+    fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid>;
+}
+
+/// Why something was not done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// It was refused.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// It was not refused, and could not be done.
+    #[error("{0}")]
+    Unavailable(&'static str),
+}
+
+impl From<Invalid> for Failure {
+    fn from(invalid: Invalid) -> Self {
+        Self::Rejected(invalid.into())
+    }
+}
+
+impl From<WriteError> for Failure {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Rejected(rejection) => Self::Rejected(rejection),
+            WriteError::Contended => {
+                Self::Unavailable("others write the same record all the time: try again later")
+            }
+            WriteError::Store(error) => {
+                // Paths and the like are for whoever runs the server, not for its clients.
+                tracing::error!(%error, "a write failed");
+                Self::Unavailable(
+                    "the store does not take writes now: try again later, or see the server's log",
+                )
+            }
+        }
+    }
+}
+
+/// A write's answer: the record as it is now.
+pub type Written<M> = Result<(Outcome, M), Failure>;
+
+/// The API. Cheap to clone.
+#[derive(Clone)]
+pub struct Api {
+    registrar: Registrar,
+    insight: Arc<dyn Insight>,
+    metrics: Arc<Metrics>,
+}
+
+impl Api {
+    /// The API of a registry.
+    #[must_use]
+    pub fn new(registrar: Registrar, insight: Arc<dyn Insight>, metrics: Arc<Metrics>) -> Self {
+        Self {
+            registrar,
+            insight,
+            metrics,
+        }
+    }
+
+    async fn put_service(&self, message: v1::Service) -> Written<v1::Service> {
+        let plan = self.registrar.write(|r, _| r.put_service(message.clone()));
+        Ok(plan.await?)
+    }
+
+    fn get_service(&self, target: &v1::ServiceRef) -> Result<v1::Service, Failure> {
+        let name = service(&target.service)?;
+        let registry = self.registrar.shared().read();
+        registry.loaded()?;
+        let entry = registry.service(&name).map(|entry| entry.message.clone());
+        Ok(entry.ok_or_else(|| Rejection::missing(&Key::Service(name)))?)
+    }
+
+    fn list_services(&self) -> Result<v1::ServiceList, Failure> {
+        let registry = self.registrar.shared().read();
+        registry.loaded()?;
+        let services = registry.services().map(|entry| entry.message.clone());
+        Ok(v1::ServiceList {
+            services: services.collect(),
+        })
+    }
+
+    async fn delete_service(&self, target: &v1::ServiceRef) -> Written<v1::Deleted> {
+        let name = service(&target.service)?;
+        Ok(self.registrar.write(|r, _| r.delete_service(&name)).await?)
+    }
+
+    async fn put_endpoint(&self, message: v1::Endpoint) -> Written<v1::Endpoint> {
+        let plan = |r: &crate::registry::Registry, now| r.put_endpoint(message.clone(), now);
+        Ok(self.registrar.write(plan).await?)
+    }
+
+    fn get_endpoint(&self, target: &v1::EndpointRef) -> Result<v1::Endpoint, Failure> {
+        let (service, id) = endpoint(target)?;
+        let registry = self.registrar.shared().read();
+        registry.loaded()?;
+        match registry.endpoint(&service, &id) {
+            Some(entry) => Ok(registry.present_endpoint(entry, now())),
+            None => Err(Rejection::missing(&Key::Endpoint(service, id)).into()),
+        }
+    }
+
+    fn list_endpoints(&self, target: &v1::ServiceRef) -> Result<v1::EndpointList, Failure> {
+        let name = service(&target.service)?;
+        let registry = self.registrar.shared().read();
+        registry.loaded()?;
+        if registry.service(&name).is_none() {
+            return Err(Rejection::missing(&Key::Service(name)).into());
+        }
+        let now = now();
+        let endpoints = registry.endpoints(&name);
+        let endpoints = endpoints.map(|entry| registry.present_endpoint(entry, now));
+        Ok(v1::EndpointList {
+            endpoints: endpoints.collect(),
+        })
+    }
+
+    async fn delete_endpoint(&self, target: &v1::EndpointRef) -> Written<v1::Deleted> {
+        let (service, id) = endpoint(target)?;
+        let plan = |r: &crate::registry::Registry, _| r.delete_endpoint(&service, &id);
+        Ok(self.registrar.write(plan).await?)
+    }
+
+    async fn drain_endpoint(&self, target: &v1::EndpointRef) -> Written<v1::Endpoint> {
+        let (service, id) = endpoint(target)?;
+        let plan = |r: &crate::registry::Registry, now| r.drain_endpoint(&service, &id, now);
+        Ok(self.registrar.write(plan).await?)
+    }
+
+    async fn put_region(&self, message: v1::Region) -> Written<v1::Region> {
+        let plan = self.registrar.write(|r, _| r.put_region(message.clone()));
+        Ok(plan.await?)
+    }
+
+    fn get_region(&self, target: &v1::RegionRef) -> Result<v1::Region, Failure> {
+        let name = region(&target.region)?;
+        let registry = self.registrar.shared().read();
+        registry.loaded()?;
+        match registry.region(&name) {
+            Some(entry) => Ok(registry.present_region(entry)),
+            None => Err(Rejection::missing(&Key::Region(name)).into()),
+        }
+    }
+
+    fn list_regions(&self) -> Result<v1::RegionList, Failure> {
+        let registry = self.registrar.shared().read();
+        registry.loaded()?;
+        let regions = registry.regions();
+        let regions = regions.map(|entry| registry.present_region(entry));
+        Ok(v1::RegionList {
+            regions: regions.collect(),
+        })
+    }
+
+    async fn delete_region(&self, target: &v1::RegionRef) -> Written<v1::Deleted> {
+        let name = region(&target.region)?;
+        Ok(self.registrar.write(|r, _| r.delete_region(&name)).await?)
+    }
+
+    fn list_nodes(&self) -> v1::NodeList {
+        v1::NodeList {
+            nodes: self.insight.nodes(),
+        }
+    }
+
+    fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Failure> {
+        self.registrar.shared().read().loaded()?;
+        Ok(self.insight.explain(request)?)
+    }
+}
+
+fn service(text: &str) -> Result<ServiceName, Invalid> {
+    let name = ServiceName::parse(text.as_bytes());
+    name.map_err(|error| Invalid::one("service", error.to_string()))
+}
+
+fn region(text: &str) -> Result<RegionName, Invalid> {
+    let name = RegionName::parse(text.as_bytes());
+    name.map_err(|error| Invalid::one("region", error.to_string()))
+}
+
+fn endpoint(target: &v1::EndpointRef) -> Result<(ServiceName, EndpointId), Invalid> {
+    let id = EndpointId::parse(&target.id).map_err(|error| Invalid::one("id", error))?;
+    Ok((service(&target.service)?, id))
+}

@@ -1,0 +1,77 @@
+//! Precedence, defaults, and every error at once.
+
+use clap::Parser;
+
+use super::{LogFormat, RawOptions};
+
+#[derive(Parser)]
+struct Command {
+    #[command(flatten)]
+    raw: RawOptions,
+}
+
+fn flags(text: &str) -> RawOptions {
+    let words = std::iter::once("ems").chain(text.split_whitespace());
+    Command::try_parse_from(words).unwrap().raw
+}
+
+#[test]
+fn flags_come_before_the_file_and_the_file_before_defaults() {
+    let file = RawOptions::from_yaml(
+        "region: eu\nxdsAddress: 0.0.0.0:1\nlogFormat: json\ndebugReceipts: false\n",
+    );
+    let options = flags("--region us --max-streams 5")
+        .or(file.unwrap())
+        .check()
+        .unwrap();
+    assert_eq!(options.region.as_str(), "us");
+    assert_eq!(options.xds_address.to_string(), "0.0.0.0:1");
+    assert_eq!(options.http_address.to_string(), "127.0.0.1:18080");
+    assert_eq!(options.log_format, LogFormat::Json);
+    assert!(!options.debug_receipts);
+    assert_eq!(options.max_streams, 5);
+    assert_eq!(options.trust_domain, "mesh.internal");
+}
+
+#[test]
+fn every_error_is_reported() {
+    let raw = flags(
+        "--xds-address localhost:1 --http-address x --trust-domain A/b --default-region a.b --log-format xml --log-level =",
+    );
+    let errors = raw.check().unwrap_err();
+    let at: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
+    let flags = [
+        "--region",
+        "--xds-address",
+        "--http-address",
+        "--trust-domain",
+        "--default-region",
+        "--log-format",
+        "--log-level",
+    ];
+    assert_eq!(at, flags);
+}
+
+#[test]
+fn one_address_serves_one_purpose() {
+    let errors = flags("--region us --http-address 127.0.0.1:18000")
+        .check()
+        .unwrap_err();
+    assert_eq!(errors.len(), 1);
+    let free = flags("--region us --http-address 127.0.0.1:0 --xds-address 127.0.0.1:0");
+    assert!(free.check().is_ok());
+}
+
+#[test]
+fn files_say_what_they_may() {
+    for (text, taken) in [
+        ("", true),
+        ("# nothing\n", true),
+        ("region: us\n", true),
+        ("regoin: us\n", false),
+        ("region: [us]\n", false),
+        ("maxStreams: -1\n", false),
+    ] {
+        assert_eq!(RawOptions::from_yaml(text).is_ok(), taken, "{text:?}");
+    }
+}

@@ -1,0 +1,22 @@
+//! Answers of a running server about its Envoys and its decisions.
+
+use std::sync::Arc;
+
+use isthmus_proto::v1;
+
+use crate::{api::Insight, record::Invalid, xds::server::Server};
+
+/// Looks at what this process has.
+pub(super) struct Lookout {
+    pub(super) envoys: Arc<Server>,
+}
+
+impl Insight for Lookout {
+    fn nodes(&self) -> Vec<v1::Node> {
+        self.envoys.nodes().list()
+    }
+
+    fn explain(&self, _: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {
+        Err(Invalid::one("", "explain is not part of this build"))
+    }
+}
