@@ -6,33 +6,33 @@
 
 # The manifests, and empty crates in place of ours: changes only with the list of dependencies, and so do the layers that
 # are made from it.
-FROM debian:bookworm-slim AS manifests
+FROM debian:bookworm-slim AS skeleton
 WORKDIR /src
 COPY . .
-RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock -delete && find . -type d -empty -delete && \
-    for manifest in $(find . -mindepth 2 -name Cargo.toml); do \
-        crate=$(dirname "$manifest") && mkdir -p "$crate/src" && touch "$crate/src/lib.rs" && \
+RUN mkdir /skeleton && cp Cargo.lock /skeleton/ && find . -name Cargo.toml -exec cp --parents {} /skeleton/ \; && \
+    cd /skeleton && for manifest in */Cargo.toml */*/Cargo.toml; do \
+        crate=$(dirname "$manifest") && mkdir "$crate/src" && touch "$crate/src/lib.rs" && \
         echo 'fn main() {}' > "$crate/src/main.rs" || exit 1; \
     done
 
 
 FROM rust:1.95-slim-bookworm AS build
-WORKDIR /src
+ENV CARGO_TARGET_DIR=/target
 RUN rustup target add wasm32-wasip1
 
 # What others wrote, compiled once.
-COPY --from=manifests /src .
+WORKDIR /skeleton
+COPY --from=skeleton /skeleton .
+RUN cargo build --locked --release --package ems --package schema-update && \
+    cargo build --locked --profile wasm --target wasm32-wasip1 --package isthmus-filter
+
+# What is ours.
+WORKDIR /src
+COPY . .
 RUN cargo build --locked --release --package ems --package schema-update && \
     cargo build --locked --profile wasm --target wasm32-wasip1 --package isthmus-filter && \
-    find . -name src -not -path './target/*' -prune -exec rm -r {} +
-
-# What is ours. Cargo goes by time stamps, and those of a checkout may be older than the empty crates.
-COPY . .
-RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + && \
-    cargo build --locked --release --package ems --package schema-update && \
-    cargo build --locked --profile wasm --target wasm32-wasip1 --package isthmus-filter && \
-    mkdir /out && mv target/release/ems target/release/schema-database target/release/schema-updater \
-        target/wasm32-wasip1/wasm/isthmus_filter.wasm /out/
+    mkdir /out && cp /target/release/ems /target/release/schema-database /target/release/schema-updater \
+        /target/wasm32-wasip1/wasm/isthmus_filter.wasm /out/
 
 
 FROM debian:bookworm-slim AS ems
