@@ -44,9 +44,10 @@ USER ems
 WORKDIR /var/lib/ems
 VOLUME /var/lib/ems
 EXPOSE 18000 18080
-# Inside a container loopback is nobody else's; the network of the region decides who reaches these ports.
+# Inside a container nobody else reaches loopback; who reaches these ports is a matter of the container's network.
+ENV EMS_XDS_ADDRESS=0.0.0.0:18000 EMS_HTTP_ADDRESS=0.0.0.0:18080 EMS_DATA_DIR=/var/lib/ems
 ENTRYPOINT ["ems"]
-CMD ["serve", "--xds-listen", "0.0.0.0:18000", "--api-listen", "0.0.0.0:18080", "--data-dir", "/var/lib/ems"]
+CMD ["serve"]
 
 
 FROM envoyproxy/envoy:v1.40.0 AS envoy

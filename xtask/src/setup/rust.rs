@@ -110,23 +110,21 @@ fn install(
         &format!("{binary} {version}"),
         &format!("compiling ({how_long})"),
     );
-    let mut command = shell::cargo([
-        "install",
-        package,
-        "--locked",
-        "--force",
-        "--version",
-        version,
-        "--bin",
-        binary,
-    ]);
-    // Built for small work: what counts is the time to build it.
-    command
-        .arg("--debug")
-        .arg("--root")
-        .arg(shell::tools())
-        .env("CARGO_PROFILE_DEV_DEBUG", "0");
-    shell::run(&mut command).with_context(|| format!("cannot install {binary} {version}"))
+    let install = |locked: Option<&str>| {
+        let mut command = shell::cargo(["install", package, "--version", version, "--bin", binary]);
+        command
+            .args(locked)
+            .arg("--force")
+            .arg("--root")
+            .arg(shell::tools());
+        // Built for small work: what counts is the time to build it.
+        command.arg("--debug").env("CARGO_PROFILE_DEV_DEBUG", "0");
+        shell::run(&mut command)
+    };
+    // With the dependencies that its authors tested; where one of those has been withdrawn, with what cargo finds.
+    install(Some("--locked"))
+        .or_else(|_| install(None))
+        .with_context(|| format!("cannot install {binary} {version}"))
 }
 
 /// The version of a package in a lock file.
