@@ -8,9 +8,12 @@ use isthmus_model::{Config, RawConfig};
 /// Every reason why it is none, each with the path of the field; what is not even JSON of the right shape is found one at
 /// a time.
 pub(crate) fn load(bytes: &[u8]) -> Result<Config, Vec<String>> {
-    if bytes.trim_ascii().is_empty() {
+    // What Envoy is given as a google.protobuf.Struct it passes on in its binary form.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(vec![
-            "the plugin configuration is empty: it needs at least {\"region\": \"…\"}".to_owned(),
+            "the plugin configuration is no JSON object: give it as a google.protobuf.StringValue with at least \
+             {\"region\": \"…\"} in it"
+                .to_owned(),
         ]);
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);

@@ -15,9 +15,13 @@ fn good() {
 
 #[test]
 fn bad() {
-    let empty = "the plugin configuration is empty: it needs at least {\"region\": \"…\"}";
-    check("", &[empty]);
-    check(" \n", &[empty]);
+    let none = "the plugin configuration is no JSON object: give it as a google.protobuf.StringValue with at least \
+                {\"region\": \"…\"} in it";
+    check("", &[none]);
+    check(" \n", &[none]);
+    check("[]", &[none]);
+    // A google.protobuf.Struct.
+    check("\n\x0e\n\x06region\x12\x04\x1a\x02us", &[none]);
     check("{", &["EOF while parsing an object at line 1 column 1"]);
     check(
         r#"{"region": "us"} {}"#,
