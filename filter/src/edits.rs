@@ -1,7 +1,8 @@
 //! What a route changes in the request's headers. Each change is a call into the host, the dearest thing the filter
-//! does, so nothing is removed that is not there.
+//! does, so nothing is removed that is not there, and nothing set that is right already: Envoy may set and strip headers
+//! before the filter, and then there is nothing left to do but the destination.
 
-use isthmus_model::{Headers, Request, Route};
+use isthmus_model::{Field, Headers, Request, Route};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +42,11 @@ pub(crate) fn edits<'a>(
     texts: &'a mut Texts,
 ) -> impl Iterator<Item = Edit<'a>> {
     texts.fill(route);
-    let set_or_remove = |name, value: Option<&'a str>, present: bool| match value {
-        Some(value) => Some(Edit::Set(name, value)),
-        None => present.then_some(Edit::Remove(name)),
+    let correct = |name, is: Field<'_>, should_be: Option<&'a str>| match (should_be, is) {
+        (None, Field::Absent) => None,
+        (None, _) => Some(Edit::Remove(name)),
+        (Some(value), Field::Once(is)) if is == value.as_bytes() => None,
+        (Some(value), _) => Some(Edit::Set(name, value)),
     };
     let caller = (!texts.caller.is_empty()).then_some(texts.caller.as_str());
     let hops = match route.hops {
@@ -53,9 +56,9 @@ pub(crate) fn edits<'a>(
     };
     [
         Some(Edit::Set(&names.destination, texts.destination.as_str())),
-        set_or_remove(&names.caller, caller, request.has_caller()),
-        set_or_remove(&names.hops, hops, request.has_hops()),
-        set_or_remove(&names.receipt, None, request.has_receipt()),
+        correct(&names.caller, request.caller(), caller),
+        correct(&names.hops, request.hops(), hops),
+        correct(&names.receipt, request.receipt(), None),
     ]
     .into_iter()
     .flatten()

@@ -15,12 +15,15 @@ use crate::{
 /// A host name that ends so is one of the mesh.
 const MESH_SUFFIX: &[u8] = b".mesh";
 
-/// A header that must not be given twice: two values would mean two destinations.
+/// A header of which there should be one at most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Field<'a> {
+pub enum Field<'a> {
+    /// It is not there.
     #[default]
     Absent,
+    /// It is there, with this value.
     Once(&'a [u8]),
+    /// It is there more than once: which value counts is anybody's guess.
     Repeated,
 }
 
@@ -33,7 +36,7 @@ impl<'a> Field<'a> {
     }
 }
 
-/// The header values that decide, and which headers a caller must not set are there nevertheless.
+/// The header values that decide, and what a caller put where only the filter writes.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
     service: Field<'a>,
@@ -44,8 +47,8 @@ pub struct Request<'a> {
     content_type: &'a [u8],
     path: &'a [u8],
     authority: &'a [u8],
-    has_caller: bool,
-    has_receipt: bool,
+    caller: Field<'a>,
+    receipt: Field<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -66,8 +69,8 @@ impl<'a> Request<'a> {
                 name if name == names.version.as_bytes() => request.version.put(value),
                 name if name == names.debug.as_bytes() => request.debug.put(value),
                 name if name == names.hops.as_bytes() => request.hops.put(value),
-                name if name == names.caller.as_bytes() => request.has_caller = true,
-                name if name == names.receipt.as_bytes() => request.has_receipt = true,
+                name if name == names.caller.as_bytes() => request.caller.put(value),
+                name if name == names.receipt.as_bytes() => request.receipt.put(value),
                 _ => {}
             }
         }
@@ -82,22 +85,22 @@ impl<'a> Request<'a> {
             .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
     }
 
-    /// Whether there is a hops header.
+    /// What the request has in place of the caller.
     #[must_use]
-    pub fn has_hops(&self) -> bool {
-        self.hops != Field::Absent
+    pub fn caller(&self) -> Field<'a> {
+        self.caller
     }
 
-    /// Whether there is a caller header.
+    /// What the request has in place of the hops.
     #[must_use]
-    pub fn has_caller(&self) -> bool {
-        self.has_caller
+    pub fn hops(&self) -> Field<'a> {
+        self.hops
     }
 
-    /// Whether there is a receipt header; it belongs on responses alone.
+    /// What the request has in place of a receipt; it belongs on responses alone.
     #[must_use]
-    pub fn has_receipt(&self) -> bool {
-        self.has_receipt
+    pub fn receipt(&self) -> Field<'a> {
+        self.receipt
     }
 
     /// Whether the request asks for a receipt.

@@ -33,6 +33,12 @@ fn check(json: &str, headers: &[(&str, &str)], want: &[(&str, &str)]) {
                 after.retain(|(n, _)| *n != name);
             }
             Edit::Set(name, value) => {
+                let same = headers.iter().filter(|(n, _)| *n == name);
+                let same: Vec<_> = same.map(|(_, v)| *v).collect();
+                assert!(
+                    name == "x-mesh-destination" || same != [value],
+                    "a call for nothing"
+                );
                 after.retain(|(n, _)| *n != name);
                 after.push((name, value));
             }
@@ -86,4 +92,16 @@ fn internal_headers_are_not_the_callers() {
             ("x-mesh-hops", "1"),
         ],
     );
+}
+
+#[test]
+fn what_is_right_already_is_left_alone() {
+    let destination = ("x-mesh-destination", "payments.us");
+    let orders = ("x-mesh-caller", "us/orders");
+    let billing = ("x-mesh-caller", "eu/billing");
+    let one = ("x-mesh-hops", "1");
+    check(OUTBOUND, &[orders], &[destination, orders]);
+    check(OUTBOUND, &[orders, orders], &[destination, orders]);
+    check(OUTBOUND, &[orders, billing], &[destination, orders]);
+    check(GATEWAY, &[billing], &[destination, billing, one]);
 }
