@@ -8,8 +8,6 @@ pub mod http;
 pub mod openapi;
 mod problem;
 mod route;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

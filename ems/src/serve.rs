@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::{
     net::TcpListener,
     sync::watch,
-    task::{JoinSet, spawn_blocking},
+    task::{JoinError, JoinSet, spawn_blocking},
     time::{interval, timeout},
 };
 use tracing::{info, warn};
@@ -104,7 +104,8 @@ pub async fn run(
     };
     let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
 
-    let mut tasks = JoinSet::new();
+    // Those that run until they are dropped, and those that end when they are told to.
+    let (mut keepers, mut servers) = (JoinSet::new(), JoinSet::new());
     let publish = {
         let (resources, envoys) = (resources.clone(), envoys.clone());
         move |affected: BTreeSet<Affected>| {
@@ -112,7 +113,7 @@ pub async fn run(
             envoys.publish(resources.apply(&changes));
         }
     };
-    tasks.spawn(async move {
+    keepers.spawn(async move {
         follower.run(publish).await;
         "following the store"
     });
@@ -123,7 +124,7 @@ pub async fn run(
             envoys.publish(resources.apply(&changes));
         }
     };
-    tasks.spawn(async move {
+    keepers.spawn(async move {
         renew(&wallet, renewed).await;
         "renewing certificates"
     });
@@ -139,7 +140,7 @@ pub async fn run(
 
     let router = services.clone().merge(api::http::router(api));
     let ended = serve(listeners.http, router, stopped.clone());
-    tasks.spawn(async move {
+    servers.spawn(async move {
         ended.await;
         "serving HTTP"
     });
@@ -152,7 +153,7 @@ pub async fn run(
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
     let ended = serve(listeners.xds, services.merge(envoys.router()), stopped);
-    tasks.spawn(async move {
+    servers.spawn(async move {
         ended.await;
         "serving xDS"
     });
@@ -167,11 +168,8 @@ pub async fn run(
 
     tokio::select! {
         () = &mut shutdown => info!("stopping"),
-        ended = tasks.join_next() => return Err(match ended {
-            Some(Ok(what)) => anyhow!("{what} ended by itself"),
-            Some(Err(error)) => anyhow!(error).context("a part of the server failed"),
-            None => anyhow!("nothing is running"),
-        }),
+        ended = keepers.join_next() => return Err(too_early(ended)),
+        ended = servers.join_next() => return Err(too_early(ended)),
     }
     health.set_not_serving::<RegistryServer<Api>>().await;
     let over = if envoys.streams() == 0 {
@@ -182,19 +180,22 @@ pub async fn run(
     envoys.drain(over).await;
     // Both servers have a receiver.
     let _ = stop.send(true);
-    let servers = async {
-        while let Some(Ok(what)) = tasks.join_next().await {
-            tracing::debug!("ended: {what}");
-            if tasks.len() <= 1 {
-                break;
-            }
-        }
-    };
-    if timeout(GRACE, servers).await.is_err() {
+    let all_ended = async { while servers.join_next().await.is_some() {} };
+    if timeout(GRACE, all_ended).await.is_err() {
         warn!("some connections did not end in time; closing them");
     }
-    tasks.shutdown().await;
+    servers.shutdown().await;
+    keepers.shutdown().await;
     Ok(())
+}
+
+/// The error that a part has ended which must not.
+fn too_early(ended: Option<Result<&'static str, JoinError>>) -> anyhow::Error {
+    match ended {
+        Some(Ok(what)) => anyhow!("{what} ended by itself"),
+        Some(Err(error)) => anyhow!(error).context("a part of the server failed"),
+        None => anyhow!("nothing is running"),
+    }
 }
 
 /// Opens what is in the data folder.

@@ -167,11 +167,8 @@ fn query_parameters(input: &MessageDescriptor) -> Vec<Value> {
 
 /// What a path is about: its last word that is no parameter.
 fn tag(path: &str) -> &str {
-    let words = path.split('/').filter(|word| !word.starts_with('{'));
-    words
-        .filter(|word| *word != "drain")
-        .next_back()
-        .unwrap_or(path)
+    let mut words = path.split('/').filter(|word| !word.starts_with('{'));
+    words.rfind(|word| *word != "drain").unwrap_or(path)
 }
 
 fn problem() -> Value {

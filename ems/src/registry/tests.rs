@@ -102,7 +102,9 @@ impl World {
         self.affected.clear();
         match &planned.effect {
             Effect::Nothing => {}
-            Effect::Renew(key) => self.registry.renewed(&[key.clone()], self.now.steady),
+            Effect::Renew(key) => self
+                .registry
+                .renewed(std::slice::from_ref(key), self.now.steady),
             Effect::Commit(transaction) => assert!(self.commit(transaction)),
         }
         Ok((planned.outcome, planned.answer))
