@@ -1,8 +1,15 @@
 //! The commands of the `ems` binary: arguments in, one call out. What a command does is in the module of its name.
 
+mod client;
+mod document;
+mod explain;
+mod files;
+mod get;
 mod serve;
+mod status;
+mod table;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -23,6 +30,18 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Print the bootstrap of an Envoy, as YAML
     Bootstrap(Box<BootstrapArgs>),
+    /// Create or change records from files
+    Apply(files::Apply),
+    /// Check files of records, without a server
+    Validate(files::Validate),
+    /// Print records
+    Get(get::Get),
+    /// Delete records
+    Delete(get::Delete),
+    /// Print every connected Envoy, what it has and what it rejected
+    Status(status::Status),
+    /// Print what the mesh would do with a request, step by step
+    Explain(explain::Explain),
 }
 
 impl Cli {
@@ -34,14 +53,22 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Bootstrap(args) => print(&bootstrap(&args, &hostname())),
+            Command::Apply(args) => files::apply(&args, print),
+            Command::Validate(args) => print(&files::validate(&args)?),
+            Command::Get(args) => print(&get::get(&args)?),
+            Command::Delete(args) => get::delete(&args, print),
+            Command::Status(args) => print(&status::status(&args)?),
+            Command::Explain(args) => print(&explain::explain(&args)?),
         }
     }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to stdout")
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("cannot write to stdout"),
+    }
 }
 
 /// This machine's name.

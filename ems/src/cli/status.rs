@@ -1,0 +1,159 @@
+//! `ems status`: every connected Envoy, what it has, and what it rejected and why.
+
+use std::{
+    io::IsTerminal,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Result;
+use isthmus_proto::v1::{self, ListRequest, node_resource::State};
+
+use super::{client::Server, table::table};
+use crate::{json, xds::ResourceType};
+
+/// Arguments of `ems status`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {
+    /// How to print it
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+    #[command(flatten)]
+    server: Server,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// Everything, each resource of each node
+    Json,
+}
+
+/// Prints the connected nodes.
+pub(super) fn status(args: &Status) -> Result<String> {
+    let nodes = args.server.run(|mut client| async move {
+        let nodes = client.registry.list_nodes(ListRequest {}).await;
+        nodes.map_err(|status| client.error("cannot get the nodes", &status))
+    })?;
+    let nodes = nodes.into_inner();
+    match args.output {
+        Output::Table => {
+            let colour = std::io::stdout().is_terminal();
+            Ok(render(&nodes.nodes, SystemTime::now(), colour))
+        }
+        Output::Json => Ok(serde_json::to_string_pretty(&json::write(&nodes)?)? + "\n"),
+    }
+}
+
+/// A line for each node, then one for each rejected resource.
+fn render(nodes: &[v1::Node], now: SystemTime, colour: bool) -> String {
+    let rows: Vec<_> = nodes
+        .iter()
+        .map(|node| {
+            let count = |state| {
+                let resources = node.resources.iter();
+                resources
+                    .filter(|resource| resource.state() == state)
+                    .count()
+                    .to_string()
+            };
+            [
+                node.id.clone(),
+                node.kind.clone(),
+                node.service.clone(),
+                node.user_agent.clone(),
+                age(node, now),
+                count(State::Acked),
+                count(State::Sent),
+                count(State::Absent),
+                count(State::Rejected),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        return "no Envoy is connected\n".to_owned();
+    }
+    let header = [
+        "NODE", "KIND", "SERVICE", "VERSION", "UP", "ACKED", "SENT", "ABSENT", "REJECTED",
+    ];
+    let mut text = table(header, &rows);
+    for node in nodes {
+        let resources = node.resources.iter();
+        for resource in resources.filter(|resource| resource.state() == State::Rejected) {
+            let kind = ResourceType::from_type_url(&resource.type_url);
+            let kind = kind.map_or(resource.type_url.clone(), |kind| kind.to_string());
+            let (on, off) = if colour {
+                ("\x1b[31m", "\x1b[0m")
+            } else {
+                ("", "")
+            };
+            let error = resource.error.trim().replace('\n', "\n    ");
+            text.push_str(&format!(
+                "\n{on}{} rejected {kind} {} (version {}){off}\n    {error}\n",
+                node.id, resource.name, resource.version
+            ));
+        }
+    }
+    text
+}
+
+/// How long a node is connected, in its greatest unit.
+fn age(node: &v1::Node, now: SystemTime) -> String {
+    let Some(at) = &node.connected_at else {
+        return String::new();
+    };
+    let since = UNIX_EPOCH + Duration::from_secs(u64::try_from(at.seconds).unwrap_or_default());
+    match now.duration_since(since).unwrap_or_default().as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3_600 => format!("{}m", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resource(name: &str, state: State, error: &str) -> v1::NodeResource {
+        v1::NodeResource {
+            type_url: ResourceType::Cluster.type_url().into(),
+            name: name.into(),
+            version: "1".into(),
+            state: state.into(),
+            error: error.into(),
+        }
+    }
+
+    #[test]
+    fn table_and_rejections() {
+        let node = v1::Node {
+            id: "n1".into(),
+            kind: "sidecar".into(),
+            user_agent: "envoy/1.40.0".into(),
+            connected_at: Some(prost_types::Timestamp {
+                seconds: 1_000,
+                nanos: 0,
+            }),
+            resources: vec![
+                resource("a", State::Acked, ""),
+                resource("b", State::Rejected, "bad\nworse"),
+                resource("c", State::Absent, ""),
+            ],
+            ..Default::default()
+        };
+        let now = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        assert_eq!(
+            render(std::slice::from_ref(&node), now(1_065), false),
+            "NODE  KIND     SERVICE  VERSION       UP  ACKED  SENT  ABSENT  REJECTED\n\
+             n1    sidecar  -        envoy/1.40.0  1m  1      0     1       1\n\
+             \n\
+             n1 rejected cluster b (version 1)\n    bad\n    worse\n"
+        );
+        assert!(render(std::slice::from_ref(&node), now(0), true).contains("\x1b[31mn1 rejected"));
+        assert_eq!(render(&[], now(0), true), "no Envoy is connected\n");
+        for (at, expected) in [(0, "0s"), (1_059, "59s"), (4_600, "1h"), (1_000_000, "11d")] {
+            assert_eq!(age(&node, now(at)), expected);
+        }
+    }
+}

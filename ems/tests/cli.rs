@@ -1,0 +1,214 @@
+//! The commands of `ems` against a served registry, as processes: what people and scripts see.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::{
+    io::Write,
+    path::PathBuf,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A server of a region on free ports, killed with the test.
+struct Server {
+    process: Child,
+    url: String,
+    dir: TempDir,
+}
+
+impl Server {
+    fn start(region: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ready = dir.path().join("ready");
+        let process = ems()
+            .args(["serve", "--region", region, "--xds-address", "127.0.0.1:0"])
+            .args(["--http-address", "127.0.0.1:0", "--log-level", "warn"])
+            .arg("--data-dir")
+            .arg(dir.path().join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .spawn()
+            .unwrap();
+        let mut server = Self {
+            process,
+            url: String::new(),
+            dir,
+        };
+        let end = Instant::now() + DEADLINE;
+        let addresses: serde_json::Value = loop {
+            let text = std::fs::read_to_string(&ready).unwrap_or_default();
+            if let Ok(addresses) = serde_json::from_str(&text) {
+                break addresses;
+            }
+            assert!(Instant::now() < end, "the server is not ready in time");
+            thread::sleep(Duration::from_millis(10));
+        };
+        server.url = format!("http://{}", addresses["http"].as_str().unwrap());
+        server
+    }
+
+    /// Runs a command against it; what it printed, where it succeeded.
+    fn ok(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.run(arguments, input);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same for what fails: its exit code and what it says.
+    fn fails(&self, arguments: &[&str], input: &str) -> (i32, String) {
+        let output = self.run(arguments, input);
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Output {
+        let mut process = ems()
+            .env("EMS_SERVER", &self.url)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that does not read its input may be gone already.
+        let _ = process.stdin.take().unwrap().write_all(input.as_bytes());
+        process.wait_with_output().unwrap()
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn ems() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ems"));
+    // What the person who runs the tests has set must not reach them.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EMS_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+const RECORDS: &str = "\
+kind: Endpoint
+service: payments
+id: p1
+address: 10.0.0.1
+port: 80
+---
+kind: Service
+name: payments
+protocol: grpc
+";
+
+#[test]
+fn records_from_files_and_back() {
+    let server = Server::start("us");
+    let file = server.file("a.yaml", RECORDS);
+    let file = file.to_str().unwrap();
+    let validated = server.ok(&["validate", "-f", file], "");
+    assert_eq!(
+        validated,
+        "service payments is valid\nendpoint payments/p1 is valid\n"
+    );
+
+    assert_eq!(
+        server.ok(&["apply", "-f", file], ""),
+        "service payments created (version 1)\nendpoint payments/p1 created (version 1)\n"
+    );
+    let changed = RECORDS.replace("grpc", "http2");
+    assert_eq!(
+        server.ok(&["apply", "-f", "-"], &changed),
+        "service payments changed (version 2)\nendpoint payments/p1 unchanged (version 1)\n"
+    );
+
+    let table = server.ok(&["get", "services"], "");
+    assert!(table.contains("payments  2        http2"), "{table}");
+    let yaml = server.ok(&["get", "endpoint", "payments/p1", "-o", "yaml"], "");
+    assert_eq!(
+        server.ok(&["apply", "-f", "-"], &yaml),
+        "endpoint payments/p1 unchanged (version 1)\n"
+    );
+    let json = server.ok(&["get", "service", "payments", "-o", "json"], "");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json["kind"], &json["version"]),
+        (&"Service".into(), &"2".into())
+    );
+
+    assert_eq!(
+        server.ok(&["delete", "service", "payments"], ""),
+        "service payments deleted\n"
+    );
+    let (code, words) = server.fails(&["get", "service", "payments"], "");
+    assert!(code == 1 && words.contains("payments"), "{code} {words}");
+    assert_eq!(server.ok(&["status"], ""), "no Envoy is connected\n");
+}
+
+#[test]
+fn regions_are_exchanged_by_a_pipe() {
+    let (eu, us) = (Server::start("eu"), Server::start("us"));
+    let gateway = "kind: Region\nname: eu\ngateways: [{address: gw.eu, port: 15443}]\n";
+    let own = eu.ok(&["get", "region", "eu", "-o", "yaml"], "");
+    let bundle = &own[own.find("trustBundle").unwrap()..];
+    eu.ok(&["apply", "-f", "-"], &format!("{gateway}{bundle}"));
+    let told = eu.ok(&["get", "region", "eu", "-o", "yaml"], "");
+    assert_eq!(
+        us.ok(&["apply", "-f", "-"], &told),
+        "region eu created (version 1)\n"
+    );
+    let known = us.ok(&["get", "regions"], "");
+    assert!(known.contains("gw.eu:15443"), "{known}");
+}
+
+#[test]
+fn nothing_is_written_when_something_is_wrong() {
+    let server = Server::start("us");
+    let bad = format!("{RECORDS}---\nkind: Service\nname: -bad\nretries: {{attempts: 900}}\n");
+    let (code, words) = server.fails(&["apply", "-f", "-"], &bad);
+    assert_eq!(code, 1);
+    assert!(
+        words.starts_with("ems: nothing was written: 2 errors:\n"),
+        "{words}"
+    );
+    assert!(
+        words.contains("stdin, document 3 (service -bad): retries.attempts: "),
+        "{words}"
+    );
+    let (code, _) = server.fails(&["validate", "-f", "-"], &bad);
+    assert_eq!(code, 1);
+    assert_eq!(server.ok(&["get", "services", "-o", "json"], ""), "[]\n");
+
+    // Wrong use is told apart from failure.
+    for usage in [
+        &["apply"][..],
+        &["get"],
+        &["get", "things"],
+        &["status", "-o", "xml"],
+    ] {
+        assert_eq!(server.fails(usage, "").0, 2, "{usage:?}");
+    }
+}
