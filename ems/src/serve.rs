@@ -3,19 +3,20 @@
 //! Callers own the sockets and the shutdown. The HTTP side answers at once, and says that it is not ready; Envoys are
 //! let in only after the first load, so none is ever told of an empty registry that is merely not loaded yet.
 
+mod assembly;
+mod facts;
 mod insight;
 mod network;
 
 use std::{
-    collections::BTreeSet,
     future::Future,
+    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow};
-use isthmus_model::{RegionName, ServiceName};
+use axum::Router;
 use isthmus_proto::{FILE_DESCRIPTOR_SET, v1::registry_server::RegistryServer};
 use serde_json::json;
 use tokio::{
@@ -24,20 +25,16 @@ use tokio::{
     task::{JoinError, JoinSet, spawn_blocking},
     time::{interval, timeout},
 };
+use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use crate::{
     api::{self, Api},
-    identity::{DevelopmentCa, SpiffeId, Wallet},
-    metrics::{Metrics, RegistryCollector, XdsCollector},
+    identity::Wallet,
     options::Options,
-    registrar::{Registrar, Shared},
-    registry::{Affected, EndpointEntry, Home, RegionEntry, Registry, ServiceEntry},
-    resources::{self, Change, Resources, Settings},
-    store::RedbStore,
-    xds,
+    resources::Change,
 };
-use insight::Lookout;
+use assembly::{Assembly, Publisher};
 use network::{grpc, serve};
 
 /// How long connections may take to end after the last stream was sent away.
@@ -74,78 +71,43 @@ impl Listeners {
 /// Serves until `shutdown`, then lets Envoys go over some time and stops.
 ///
 /// # Errors
-/// The store cannot be opened, or a part that must not end has ended.
+/// The data cannot be opened, or a part that must not end has ended.
 pub async fn run(
     options: Options,
     listeners: Listeners,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
-    let xds_address = listeners.xds.local_addr().context("no xDS socket")?;
-    let http_address = listeners.http.local_addr().context("no HTTP socket")?;
-    let (store, ca) = open(&options).await?;
-    let wallet = Arc::new(Wallet::new(Arc::new(ca), SystemTime::now));
-    let metrics = Arc::new(Metrics::default());
-    let registry = Registry::new(Home {
-        region: options.region.clone(),
-        trust_bundle: wallet.trust_bundle().to_owned(),
-    });
-    let (registrar, follower) = Registrar::new(Arc::new(store), registry, metrics.clone());
-    let facts = Arc::new(registrar.shared().clone());
-    let resources = Resources::new(settings(&options), facts, wallet.clone());
-    let limits = xds::limits::Limits {
-        streams: options.max_streams,
-        ..xds::limits::Limits::default()
-    };
-    let envoys = xds::server::Server::new(Arc::new(resources.clone()), limits);
-    metrics.collect(RegistryCollector(registrar.shared().clone()));
-    metrics.collect(XdsCollector(envoys.clone()));
-    let lookout = Lookout {
-        envoys: envoys.clone(),
-    };
-    let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
+    let addresses = Addresses::of(&listeners)?;
+    let Assembly {
+        registrar,
+        follower,
+        wallet,
+        publisher,
+        envoys,
+        api,
+    } = Assembly::new(&options).await?;
+    tokio::pin!(shutdown);
 
     // Those that run until they are dropped, and those that end when they are told to.
     let (mut keepers, mut servers) = (JoinSet::new(), JoinSet::new());
-    let publish = {
-        let (resources, envoys) = (resources.clone(), envoys.clone());
-        move |affected: BTreeSet<Affected>| {
-            let changes: Vec<_> = affected.into_iter().map(Change::from).collect();
-            envoys.publish(resources.apply(&changes));
-        }
-    };
+    let changed = publisher.clone();
     keepers.spawn(async move {
-        follower.run(publish).await;
+        follower.run(|affected| changed.publish(affected)).await;
         "following the store"
     });
-    let renewed = {
-        let (resources, envoys) = (resources.clone(), envoys.clone());
-        move |ids: Vec<SpiffeId>| {
-            let changes: Vec<_> = ids.into_iter().map(Change::Identity).collect();
-            envoys.publish(resources.apply(&changes));
-        }
-    };
     keepers.spawn(async move {
-        renew(&wallet, renewed).await;
+        renew(&wallet, &publisher).await;
         "renewing certificates"
     });
-    let (stop, stopped) = watch::channel(false);
-    let (health, health_server) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("cannot serve the schema's descriptors")?;
-    let services = grpc(axum::Router::new(), RegistryServer::new(api.clone()));
-    let services = grpc(grpc(services, health_server), reflection);
 
-    let router = services.clone().merge(api::http::router(api));
-    let ended = serve(listeners.http, router, stopped.clone());
+    let (stop, stopped) = watch::channel(false);
+    let (health, services) = services(&api)?;
+    let pages = services.clone().merge(api::http::router(api));
+    let ended = serve(listeners.http, pages, stopped.clone());
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
     });
-
-    tokio::pin!(shutdown);
     tokio::select! {
         () = registrar.loaded() => {}
         () = &mut shutdown => return Ok(()),
@@ -158,13 +120,7 @@ pub async fn run(
         "serving xDS"
     });
     health.set_serving::<RegistryServer<Api>>().await;
-    info!(region = %options.region, xds = %xds_address, http = %http_address, "listening");
-    warn_if_open(http_address.ip().is_loopback());
-    if let Some(path) = options.ready_file {
-        let text = json!({ "xds": xds_address.to_string(), "http": http_address.to_string() });
-        let write = spawn_blocking(move || write_at_once(&path, &text.to_string()));
-        write.await.context("writing the ready file")??;
-    }
+    addresses.announce(&options).await?;
 
     tokio::select! {
         () = &mut shutdown => info!("stopping"),
@@ -172,7 +128,8 @@ pub async fn run(
         ended = servers.join_next() => return Err(too_early(ended)),
     }
     health.set_not_serving::<RegistryServer<Api>>().await;
-    let over = if envoys.streams() == 0 {
+    let nobody = envoys.streams() == 0;
+    let over = if nobody {
         Duration::ZERO
     } else {
         options.drain
@@ -189,6 +146,32 @@ pub async fn run(
     Ok(())
 }
 
+/// The gRPC services that both sockets have, and the reporter of their health.
+fn services(api: &Api) -> Result<(HealthReporter, Router)> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()
+        .context("cannot serve the schema's descriptors")?;
+    let registry = RegistryServer::new(api.clone());
+    let router = grpc(grpc(grpc(Router::new(), registry), health), reflection);
+    Ok((reporter, router))
+}
+
+/// Renews certificates before they end.
+async fn renew(wallet: &Wallet, publisher: &Publisher) {
+    let mut tick = interval(RENEWAL);
+    loop {
+        tick.tick().await;
+        let renewed = wallet.renew();
+        if !renewed.is_empty() {
+            info!(count = renewed.len(), "renewed certificates");
+            publisher.publish(renewed.into_iter().map(Change::Identity));
+        }
+    }
+}
+
 /// The error that a part has ended which must not.
 fn too_early(ended: Option<Result<&'static str, JoinError>>) -> anyhow::Error {
     match ended {
@@ -198,35 +181,36 @@ fn too_early(ended: Option<Result<&'static str, JoinError>>) -> anyhow::Error {
     }
 }
 
-/// Opens what is in the data folder.
-async fn open(options: &Options) -> Result<(RedbStore, DevelopmentCa)> {
-    let (directory, region) = (options.data_dir.clone(), options.region.clone());
-    let opened = spawn_blocking(move || {
-        // The store first: it is locked, so of two servers with one folder only the first gets further.
-        let store = RedbStore::open(&directory)?;
-        let ca = DevelopmentCa::open(&directory, &region, SystemTime::now())?;
-        anyhow::Ok((store, ca))
-    });
-    opened.await.context("opening the data folder")?
+/// Where the sockets are really bound.
+struct Addresses {
+    xds: SocketAddr,
+    http: SocketAddr,
 }
 
-/// Renews certificates before they end.
-async fn renew(wallet: &Wallet, publish: impl Fn(Vec<SpiffeId>)) {
-    let mut tick = interval(RENEWAL);
-    loop {
-        tick.tick().await;
-        let renewed = wallet.renew();
-        if !renewed.is_empty() {
-            info!(count = renewed.len(), "renewed certificates");
-            publish(renewed);
-        }
+impl Addresses {
+    fn of(listeners: &Listeners) -> Result<Self> {
+        Ok(Self {
+            xds: listeners.xds.local_addr().context("no xDS socket")?,
+            http: listeners.http.local_addr().context("no HTTP socket")?,
+        })
     }
-}
 
-/// The API asks nobody who they are.
-fn warn_if_open(loopback: bool) {
-    if !loopback {
-        warn!("the HTTP address is not a loopback one: whoever reaches it can change the registry");
+    /// Says that the server is ready, and where.
+    async fn announce(&self, options: &Options) -> Result<()> {
+        let Self { xds, http } = self;
+        info!(region = %options.region, %xds, %http, "listening");
+        // The API asks nobody who they are.
+        if !http.ip().is_loopback() {
+            warn!(
+                "the HTTP address is no loopback one: whoever reaches it can change the registry"
+            );
+        }
+        if let Some(path) = options.ready_file.clone() {
+            let text = json!({ "xds": xds.to_string(), "http": http.to_string() });
+            let write = spawn_blocking(move || write_at_once(&path, &text.to_string()));
+            write.await.context("writing the ready file")??;
+        }
+        Ok(())
     }
 }
 
@@ -238,40 +222,4 @@ fn write_at_once(path: &Path, text: &str) -> Result<()> {
     std::fs::write(&part, text)
         .and_then(|()| std::fs::rename(&part, path))
         .with_context(|| format!("cannot write {}", path.display()))
-}
-
-impl resources::Facts for Shared {
-    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>> {
-        self.read().service(name).cloned()
-    }
-
-    fn services(&self) -> Vec<Arc<ServiceEntry>> {
-        self.read().services().cloned().collect()
-    }
-
-    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<EndpointEntry>> {
-        self.read().endpoints(service).cloned().collect()
-    }
-
-    fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>> {
-        self.read().region(name).cloned()
-    }
-
-    fn regions(&self) -> Vec<Arc<RegionEntry>> {
-        self.read().regions().cloned().collect()
-    }
-}
-
-/// Settings of the resources, as the options have them.
-fn settings(options: &Options) -> Settings {
-    Settings {
-        trust_domain: options.trust_domain.clone(),
-        default_region: options.default_region.clone(),
-        debug: options.debug_receipts,
-        limits: resources::Limits {
-            per_node: options.max_node_destinations,
-            in_all: options.max_destinations,
-        },
-        ..Settings::new(options.region.clone())
-    }
 }

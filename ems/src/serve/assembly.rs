@@ -1,0 +1,106 @@
+//! The parts of a server, made from its options and put together. Nothing runs yet.
+
+use std::{sync::Arc, time::SystemTime};
+
+use anyhow::{Context, Result};
+use tokio::task::spawn_blocking;
+
+use super::insight::Lookout;
+use crate::{
+    api::Api,
+    identity::{DevelopmentCa, Wallet},
+    metrics::{Metrics, RegistryCollector, XdsCollector},
+    options::Options,
+    registrar::{Follower, Registrar},
+    registry::{Home, Registry},
+    resources::{self, Change, Resources, Settings},
+    store::RedbStore,
+    xds::{limits::Limits, server::Server},
+};
+
+/// The parts.
+pub(super) struct Assembly {
+    pub(super) registrar: Registrar,
+    pub(super) follower: Follower,
+    pub(super) wallet: Arc<Wallet>,
+    pub(super) publisher: Publisher,
+    pub(super) envoys: Arc<Server>,
+    pub(super) api: Api,
+}
+
+/// The way from a change to the Envoys whom it concerns.
+#[derive(Clone)]
+pub(super) struct Publisher {
+    resources: Resources,
+    envoys: Arc<Server>,
+}
+
+impl Publisher {
+    pub(super) fn publish<C: Into<Change>>(&self, changes: impl IntoIterator<Item = C>) {
+        let changes: Vec<_> = changes.into_iter().map(Into::into).collect();
+        self.envoys.publish(self.resources.apply(&changes));
+    }
+}
+
+impl Assembly {
+    /// Opens what is in the data folder and builds on it.
+    pub(super) async fn new(options: &Options) -> Result<Self> {
+        let (store, ca) = open(options).await?;
+        let wallet = Arc::new(Wallet::new(Arc::new(ca), SystemTime::now));
+        let metrics = Arc::new(Metrics::default());
+        let registry = Registry::new(Home {
+            region: options.region.clone(),
+            trust_bundle: wallet.trust_bundle().to_owned(),
+        });
+        let (registrar, follower) = Registrar::new(Arc::new(store), registry, metrics.clone());
+        let facts = Arc::new(registrar.shared().clone());
+        let resources = Resources::new(settings(options), facts, wallet.clone());
+        let limits = Limits {
+            streams: options.max_streams,
+            ..Limits::default()
+        };
+        let envoys = Server::new(Arc::new(resources.clone()), limits);
+        metrics.collect(RegistryCollector(registrar.shared().clone()));
+        metrics.collect(XdsCollector(envoys.clone()));
+        let lookout = Lookout {
+            envoys: envoys.clone(),
+        };
+        let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
+        let publisher = Publisher {
+            resources,
+            envoys: envoys.clone(),
+        };
+        Ok(Self {
+            registrar,
+            follower,
+            wallet,
+            publisher,
+            envoys,
+            api,
+        })
+    }
+}
+
+async fn open(options: &Options) -> Result<(RedbStore, DevelopmentCa)> {
+    let (directory, region) = (options.data_dir.clone(), options.region.clone());
+    let opened = spawn_blocking(move || {
+        // The store first: it is locked, so of two servers with one folder only the first gets further.
+        let store = RedbStore::open(&directory)?;
+        let ca = DevelopmentCa::open(&directory, &region, SystemTime::now())?;
+        anyhow::Ok((store, ca))
+    });
+    opened.await.context("opening the data folder")?
+}
+
+fn settings(options: &Options) -> Settings {
+    Settings {
+        trust_domain: options.trust_domain.clone(),
+        default_region: options.default_region.clone(),
+        debug: options.debug_receipts,
+        limits: resources::Limits {
+            per_node: options.max_node_destinations,
+            in_all: options.max_destinations,
+        },
+        ..Settings::new(options.region.clone())
+    }
+}
