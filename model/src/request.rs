@@ -109,10 +109,26 @@ impl<'a> Request<'a> {
         self.debug == Field::Once(b"1")
     }
 
-    /// Whether the request says that it passed a gateway. Only gateways are in a position to say so; anything but
-    /// nothing or zero counts, for a loop must not hide behind a malformed number.
-    fn passed_gateway(&self) -> bool {
-        !matches!(self.hops, Field::Absent | Field::Once(b"0"))
+    /// Whether the request passed a gateway before it came to this one. Anything but nothing or zero counts, for a loop
+    /// must not hide behind a malformed number.
+    ///
+    /// Envoy up to 1.36 (at least) lets the filters see a request again, as they left it, once it has found the cluster
+    /// on demand. Then the caller is already the peer's identity. After another gateway the peer is that gateway, and no caller is it.
+    fn passed_gateway(&self, peer: Option<&Identity<'_>>) -> bool {
+        match self.hops {
+            Field::Absent | Field::Once(b"0") => false,
+            Field::Once(b"1") => !peer.is_some_and(|peer| self.names_caller(peer)),
+            Field::Once(_) | Field::Repeated => true,
+        }
+    }
+
+    fn names_caller(&self, identity: &Identity<'_>) -> bool {
+        let Field::Once(text) = self.caller else {
+            return false;
+        };
+        text.strip_prefix(identity.region().as_bytes())
+            .and_then(|rest| rest.strip_prefix(b"/"))
+            == Some(identity.service().as_bytes())
     }
 
     /// The gRPC service in the path, where this is a call of the gRPC family.
@@ -203,12 +219,13 @@ impl<'a> Caller<'a> {
                 peer_uri.and_then(|uri| Identity::from_spiffe(uri, config.trust_domain()))
             }
         };
+        let passed_gateway = request.passed_gateway(peer.as_ref());
         Ok(Self {
             service,
             region,
             version,
             peer,
-            passed_gateway: request.passed_gateway(),
+            passed_gateway,
         })
     }
 }

@@ -207,6 +207,27 @@ fn hops() {
         "x-mesh-service: a\nx-mesh-hops: 0",
         "local a.eu caller=us/orders hops=1 rule=open",
     );
+    // What this gateway sent on itself, seen again: Envoy found the cluster on demand.
+    let again = "x-mesh-service: a\nx-mesh-hops: 1\nx-mesh-caller: us/orders";
+    gateway(again, "local a.eu caller=us/orders hops=1 rule=open");
+    // The same after another gateway, whose certificate is no caller's, or another caller's.
+    check(
+        EU_GATEWAY,
+        again,
+        Some("spiffe://mesh.internal/region/eu/gateway"),
+        passed,
+    );
+    check(
+        EU_GATEWAY,
+        again,
+        Some("spiffe://mesh.internal/region/us/service/order"),
+        passed,
+    );
+    gateway(&format!("{again}\nx-mesh-caller: us/orders"), passed);
+    gateway(
+        "x-mesh-service: a\nx-mesh-hops: 2\nx-mesh-caller: us/orders",
+        passed,
+    );
     // Beside a caller it is the caller's own invention.
     outbound(
         "x-mesh-service: a\nx-mesh-hops: 1",

@@ -1,8 +1,7 @@
 //! Names: what is one, what is none, and why.
 
-#![allow(clippy::unwrap_used)]
-
 use super::*;
+use crate::testing::test;
 
 #[test]
 fn service_names() {
