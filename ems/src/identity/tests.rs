@@ -120,14 +120,14 @@ fn certificates_are_renewed_at_half_their_life_and_forgotten_unused() {
     HOURS.set(11);
     assert_eq!(wallet.renew(), []);
     HOURS.set(12);
-    assert_eq!(wallet.renew(), [id.clone()]);
+    assert_eq!(wallet.renew(), std::slice::from_ref(&id));
     let second = wallet.identity(&id).unwrap();
     assert_ne!(second, first);
     assert!(second.not_after > first.not_after);
     assert_eq!(wallet.renew(), [], "once");
 
     HOURS.set(24);
-    assert_eq!(wallet.renew(), [id.clone()]);
+    assert_eq!(wallet.renew(), std::slice::from_ref(&id));
     // Nobody came for that one.
     HOURS.set(36);
     assert_eq!(wallet.renew(), []);

@@ -5,16 +5,23 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use envoy_types::pb::envoy::config::{
-    cluster::v3::{
-        Cluster, UpstreamConnectionOptions,
-        cluster::{
-            ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig,
-            TransportSocketMatch,
+use envoy_types::pb::envoy::{
+    config::{
+        cluster::v3::{
+            Cluster, UpstreamConnectionOptions,
+            cluster::{
+                ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig,
+                TransportSocketMatch,
+            },
+        },
+        core::v3::TcpKeepalive,
+        endpoint::v3::{
+            ClusterLoadAssignment, LocalityLbEndpoints,
+            cluster_load_assignment::{Policy as AssignmentPolicy, policy::DropOverload},
+            lb_endpoint::HostIdentifier,
         },
     },
-    core::v3::TcpKeepalive,
-    endpoint::v3::{ClusterLoadAssignment, LocalityLbEndpoints, lb_endpoint::HostIdentifier},
+    r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
 };
 use isthmus_model::{ClusterName, RegionName};
 
@@ -30,45 +37,94 @@ use crate::{
     registry::RegionEntry,
 };
 
-/// A cluster and, unless it resolves names itself, its endpoints.
+/// A cluster and, unless it has them inside, its endpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Built {
     /// The cluster.
     pub(super) cluster: Cluster,
-    /// `None` where the cluster holds them, because an address is a DNS name.
+    /// `None` where the cluster holds them: an address is a DNS name, or there can be none.
     pub(super) endpoints: Option<ClusterLoadAssignment>,
+    /// Who says that there is such a thing.
+    pub(super) standing: Standing,
 }
 
-/// Makes the cluster of a destination; `None` where no such thing exists.
-pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
+/// Who says that there is something of a name. Names come from callers, and only records are as many as there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// A record of this region.
+    Vouched,
+    /// The caller: another region may know it.
+    Claimed,
+    /// Nobody.
+    Unknown,
+}
+
+/// Makes the cluster of a destination.
+pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Built {
+    known(target, facts, settings).unwrap_or_else(|| unknown(target))
+}
+
+fn known(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
     let service = facts.service(&target.service);
     let service = service.as_ref().map(|entry| &entry.checked);
-    if target.version.is_some()
-        && service.is_some_and(|s| !s.allow_version_pins)
-        && target.region.as_ref() == Some(&settings.region)
-    {
+    let here = target.region.as_ref() == Some(&settings.region);
+    if here && target.version.is_some() && !service?.allow_version_pins {
         return None;
     }
-    match &target.region {
-        Some(region) if *region == settings.region => {
-            let service = service?;
-            let members = facts.endpoints(&target.service);
-            let members = endpoints::of_version(&members, target.version.as_ref());
-            Some(local(target, service, members, settings))
-        }
+    let all = facts.endpoints(&target.service);
+    let members = || endpoints::of_version(&all, target.version.as_ref());
+    let runs = target.version.is_none() || members().next().is_some();
+    let standing = if service.is_some() && runs {
+        Standing::Vouched
+    } else {
+        Standing::Claimed
+    };
+    let mut built = match &target.region {
+        Some(_) if here => local(target, service?, members(), settings),
         Some(region) => {
             let region = facts.region(region)?;
-            Some(remote(target, service, &region.checked, settings))
+            remote(target, service, &region.checked, settings)
         }
         None => {
             let others = by_distance(facts, &settings.region);
             if service.is_none() && others.is_empty() {
                 return None;
             }
-            let members = facts.endpoints(&target.service);
-            let members = endpoints::of_version(&members, target.version.as_ref());
-            Some(nearest(target, service, members, &others, settings))
+            nearest(target, service, members(), &others, settings)
         }
+    };
+    built.standing = standing;
+    Some(built)
+}
+
+/// A cluster that says that there is no such service. Envoy's on-demand filter believes "does not exist" only once: asked
+/// again for the same name it waits for its time-out (seen with 1.40). A cluster that drops every request answers
+/// at once, each time, with a response flag of its own, which [`super::replies`] turns into `unknown_service`; when the
+/// service comes, an update of the cluster is all it takes.
+fn unknown(target: &ClusterName) -> Built {
+    let name = target.to_string();
+    let everything = DropOverload {
+        category: "unknown_service".to_owned(),
+        drop_percentage: Some(FractionalPercent {
+            numerator: 100,
+            denominator: DenominatorType::Hundred.into(),
+        }),
+    };
+    Built {
+        cluster: Cluster {
+            load_assignment: Some(ClusterLoadAssignment {
+                policy: Some(AssignmentPolicy {
+                    drop_overloads: vec![everything],
+                    ..Default::default()
+                }),
+                ..endpoints::assignment(&name, Vec::new())
+            }),
+            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+            name,
+            ..Default::default()
+        },
+        endpoints: None,
+        standing: Standing::Unknown,
     }
 }
 
@@ -209,6 +265,7 @@ fn discovered(mut cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> Bui
         return Built {
             cluster,
             endpoints: None,
+            standing: Standing::Vouched,
         };
     }
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
@@ -219,6 +276,7 @@ fn discovered(mut cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> Bui
     Built {
         cluster,
         endpoints: Some(assignment),
+        standing: Standing::Vouched,
     }
 }
 

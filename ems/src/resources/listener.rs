@@ -8,7 +8,7 @@ use std::{net::SocketAddr, time::Duration};
 use envoy_types::pb::envoy::{
     config::{
         core::v3::{
-            Address, ExtensionConfigSource, Http2ProtocolOptions, HttpProtocolOptions,
+            Address, CidrRange, ExtensionConfigSource, Http2ProtocolOptions, HttpProtocolOptions,
             KeepaliveSettings, SchemeHeaderTransformation, SocketAddress, TrafficDirection,
             address, scheme_header_transformation::Transformation, socket_address,
         },
@@ -154,6 +154,8 @@ pub(super) fn route(settings: &Settings) -> RouteConfiguration {
         virtual_hosts: vec![VirtualHost {
             name: ROUTE.to_owned(),
             domains: vec!["*".to_owned()],
+            // What Envoy adds for the edge that it plays here.
+            request_headers_to_remove: vec!["x-envoy-external-address".to_owned()],
             routes: vec![Route {
                 name: ROUTE.to_owned(),
                 r#match: Some(RouteMatch {
@@ -200,11 +202,18 @@ fn connection_manager(node: &Node, settings: &Settings) -> Filter {
         request_headers_timeout: duration(HEADERS_TIMEOUT),
         // The answer comes from the service, and so does its Server header.
         server_header_transformation: ServerHeaderTransformation::PassThrough.into(),
-        // Envoy's `x-envoy-*` request headers are a remote control (timeouts, retries) that is not in the contract: as
-        // the first hop, trusting no address, this Envoy takes none from callers. Nor does it tell services who the
-        // caller's peer was: that is `x-mesh-caller`.
+        // Envoy's `x-envoy-*` request headers are a remote control (timeouts, retries) that is not in the contract. As
+        // the edge, with no address that counts as internal, this Envoy takes none of them from callers. Who calls is
+        // in `x-mesh-caller`, so no address is added either.
         use_remote_address: bool_value(true),
-        internal_address_config: Some(InternalAddressConfig::default()),
+        internal_address_config: Some(InternalAddressConfig {
+            // Nobody has this address; without any range Envoy takes the private ones.
+            cidr_ranges: vec![CidrRange {
+                address_prefix: "255.255.255.255".to_owned(),
+                prefix_len: u32_value(32),
+            }],
+            ..Default::default()
+        }),
         skip_xff_append: true,
         preserve_external_request_id: true,
         // `:scheme` says how this hop is made; strict servers refuse `https` on a plain connection.

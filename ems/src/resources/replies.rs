@@ -34,8 +34,8 @@ struct Refusal {
 
 const REFUSALS: [Refusal; 2] = [
     Refusal {
-        // No cluster.
-        flags: &["NC"],
+        // No cluster, or one that drops everything because EMS says so: see `cluster::unknown`.
+        flags: &["NC", "UDO"],
         code: "unknown_service",
         message: "no such service",
         http: 404,

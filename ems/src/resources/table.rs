@@ -1,17 +1,20 @@
 //! The destinations that somebody uses, built and encoded, each once for all nodes.
 //!
-//! A name stays as long as a connected node uses it, also when nothing of that name exists any more: the node has to be
-//! told when it does again. Names that no record vouches for are counted, because callers choose them.
+//! A name stays as long as a connected node uses it, also when nothing of that name exists: the node has to be told when
+//! it does. Names that no record vouches for are counted, because callers choose them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use isthmus_model::{ClusterName, RegionName, ServiceName};
 use prost::Message;
 
-use super::{Facts, Limits, Names, Settings, cluster};
+use super::{
+    Facts, Limits, Names, Settings,
+    cluster::{self, Built, Standing},
+};
 use crate::xds::{Resource, ResourceType};
 
 /// One destination in use.
@@ -19,9 +22,42 @@ pub(super) struct Slot {
     target: ClusterName,
     /// How many nodes use it.
     users: usize,
-    vouched: bool,
-    pub(super) cluster: Option<Arc<Resource>>,
+    pub(super) standing: Standing,
+    pub(super) cluster: Arc<Resource>,
     pub(super) endpoints: Option<Arc<Resource>>,
+}
+
+/// How many names have a standing that is limited.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    claimed: usize,
+    unknown: usize,
+}
+
+impl Counts {
+    pub(super) fn of(&mut self, standing: Standing) -> Option<&mut usize> {
+        match standing {
+            Standing::Vouched => None,
+            Standing::Claimed => Some(&mut self.claimed),
+            Standing::Unknown => Some(&mut self.unknown),
+        }
+    }
+
+    pub(super) fn add(&mut self, standing: Standing) {
+        if let Some(count) = self.of(standing) {
+            *count += 1;
+        }
+    }
+
+    fn remove(&mut self, standing: Standing) {
+        if let Some(count) = self.of(standing) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn is_full(&mut self, standing: Standing, limit: usize) -> bool {
+        self.of(standing).is_some_and(|count| *count >= limit)
+    }
 }
 
 /// See the module.
@@ -29,25 +65,19 @@ pub(super) struct Table {
     slots: HashMap<Arc<str>, Slot>,
     /// Names of a service, with their regions and versions.
     by_service: BTreeMap<ServiceName, Vec<Arc<str>>>,
-    unvouched: usize,
+    counts: Counts,
     limits: Limits,
 }
 
-/// Why a name may not be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refused {
-    /// There is no such thing, and nothing is remembered of it.
-    Absent,
-    /// A limit is reached.
-    Full,
-}
+/// A limit is reached.
+pub(super) struct Full;
 
 impl Table {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             slots: HashMap::new(),
             by_service: BTreeMap::new(),
-            unvouched: 0,
+            counts: Counts::default(),
             limits,
         }
     }
@@ -60,47 +90,65 @@ impl Table {
         self.slots.get(name)
     }
 
-    /// Begins to use a name for one more node, which has `unvouched` names that no record vouches for. Says whether
-    /// this is another one.
+    /// Begins to use a name for one more node, which uses `names` already; `counts` are of these, and may be too high.
     pub(super) fn acquire(
         &mut self,
         name: &Arc<str>,
         target: &ClusterName,
-        unvouched: usize,
+        names: &HashSet<Arc<str>>,
+        counts: &mut Counts,
         facts: &dyn Facts,
         settings: &Settings,
-    ) -> Result<bool, Refused> {
-        let vouched = is_vouched(target, facts);
-        if !vouched && unvouched >= self.limits.per_node {
-            return Err(Refused::Full);
+    ) -> Result<(), Full> {
+        let known = self.slots.get(name).map(|slot| slot.standing);
+        let fresh = match known {
+            Some(_) => None,
+            None => Some(cluster::build(target, facts, settings)),
+        };
+        let standing = known
+            .or(fresh.as_ref().map(|built| built.standing))
+            .unwrap_or(Standing::Unknown);
+        if counts.is_full(standing, self.limits.per_node) {
+            // Some may have become real since.
+            *counts = self.count(names);
+            if counts.is_full(standing, self.limits.per_node) {
+                return Err(Full);
+            }
+        }
+        if let Some(built) = fresh {
+            if self.counts.is_full(standing, self.limits.in_all) {
+                return Err(Full);
+            }
+            self.counts.add(standing);
+            self.by_service
+                .entry(target.service.clone())
+                .or_default()
+                .push(name.clone());
+            let (cluster, endpoints) = encode(name, &built);
+            self.slots.insert(
+                name.clone(),
+                Slot {
+                    target: target.clone(),
+                    users: 0,
+                    standing,
+                    cluster,
+                    endpoints,
+                },
+            );
         }
         if let Some(slot) = self.slots.get_mut(name) {
             slot.users += 1;
-            return Ok(!vouched);
         }
-        if !vouched && self.unvouched >= self.limits.in_all {
-            return Err(Refused::Full);
+        counts.add(standing);
+        Ok(())
+    }
+
+    fn count(&self, names: &HashSet<Arc<str>>) -> Counts {
+        let mut counts = Counts::default();
+        for slot in names.iter().filter_map(|name| self.slots.get(name)) {
+            counts.add(slot.standing);
         }
-        let (cluster, endpoints) = encode(name, target, facts, settings);
-        if cluster.is_none() {
-            return Err(Refused::Absent);
-        }
-        self.unvouched += usize::from(!vouched);
-        self.by_service
-            .entry(target.service.clone())
-            .or_default()
-            .push(name.clone());
-        self.slots.insert(
-            name.clone(),
-            Slot {
-                target: target.clone(),
-                users: 1,
-                vouched,
-                cluster,
-                endpoints,
-            },
-        );
-        Ok(!vouched)
+        counts
     }
 
     /// Ends the use of a name by one node.
@@ -113,7 +161,7 @@ impl Table {
             return;
         }
         if let Some(slot) = self.slots.remove(name) {
-            self.unvouched -= usize::from(!slot.vouched);
+            self.counts.remove(slot.standing);
             if let Some(names) = self.by_service.get_mut(&slot.target.service) {
                 names.retain(|other| &**other != name);
                 if names.is_empty() {
@@ -147,11 +195,11 @@ impl Table {
         let Some(slot) = self.slots.get_mut(name) else {
             return;
         };
-        let vouched = is_vouched(&slot.target, facts);
-        self.unvouched += usize::from(!vouched);
-        self.unvouched -= usize::from(!slot.vouched);
-        slot.vouched = vouched;
-        let (cluster, endpoints) = encode(name, &slot.target, facts, settings);
+        let built = cluster::build(&slot.target, facts, settings);
+        self.counts.remove(slot.standing);
+        self.counts.add(built.standing);
+        slot.standing = built.standing;
+        let (cluster, endpoints) = encode(name, &built);
         if slot.cluster != cluster {
             slot.cluster = cluster;
             changed.push((ResourceType::Cluster, name.clone()));
@@ -163,33 +211,12 @@ impl Table {
     }
 }
 
-/// Whether a record says that there is something of this name: then the number of records limits the number of names.
-fn is_vouched(target: &ClusterName, facts: &dyn Facts) -> bool {
-    facts.service(&target.service).is_some()
-        && target.version.as_ref().is_none_or(|version| {
-            facts
-                .endpoints(&target.service)
-                .iter()
-                .any(|endpoint| endpoint.checked.version_label.as_ref() == Some(version))
-        })
-}
-
-type Encoded = (Option<Arc<Resource>>, Option<Arc<Resource>>);
-
-fn encode(
-    name: &Arc<str>,
-    target: &ClusterName,
-    facts: &dyn Facts,
-    settings: &Settings,
-) -> Encoded {
-    let Some(built) = cluster::build(target, facts, settings) else {
-        return (None, None);
-    };
-    let resource = |kind, body: Vec<u8>| Some(Arc::new(Resource::new(kind, name.clone(), &body)));
-    (
-        resource(ResourceType::Cluster, built.cluster.encode_to_vec()),
-        built
-            .endpoints
-            .and_then(|endpoints| resource(ResourceType::Endpoints, endpoints.encode_to_vec())),
-    )
+fn encode(name: &Arc<str>, built: &Built) -> (Arc<Resource>, Option<Arc<Resource>>) {
+    let resource = |kind, body: Vec<u8>| Arc::new(Resource::new(kind, name.clone(), &body));
+    let endpoints = built
+        .endpoints
+        .as_ref()
+        .map(|endpoints| resource(ResourceType::Endpoints, endpoints.encode_to_vec()));
+    let cluster = resource(ResourceType::Cluster, built.cluster.encode_to_vec());
+    (cluster, endpoints)
 }

@@ -21,25 +21,25 @@ use world::*;
 fn what_exists() {
     let world = World::new();
     let cases = [
-        ("host", "payments.us", true),
-        ("host", "payments.eu", true),
-        ("host", "only-there.eu", true),
-        ("host", "payments.any", true),
-        ("host", "only-there.any", true),
-        ("host", "nobody.us", false),
-        ("host", "payments.mars", false),
-        ("host", "Payments.us", false),
-        ("host", "payments@v2.us", false),
-        ("host", "payments", false),
-        ("host", "", false),
-        ("gateway", "payments.us", true),
-        ("gateway", "payments.eu", false),
-        ("gateway", "payments.any", false),
+        ("host", "payments.us", "known"),
+        ("host", "payments.eu", "known"),
+        ("host", "only-there.eu", "known"),
+        ("host", "payments.any", "known"),
+        ("host", "only-there.any", "known"),
+        ("host", "nobody.us", "unknown"),
+        ("host", "payments.mars", "unknown"),
+        ("host", "payments@v2.us", "unknown"),
+        ("host", "Payments.us", "absent"),
+        ("host", "payments", "absent"),
+        ("host", "", "absent"),
+        ("gateway", "payments.us", "known"),
+        ("gateway", "nobody.us", "unknown"),
+        ("gateway", "payments.eu", "absent"),
+        ("gateway", "payments.any", "absent"),
     ];
-    for (kind, name, exists) in cases {
+    for (kind, name, expect) in cases {
         let view = world.view(kind, &[], false);
-        let found = view.get(ResourceType::Cluster, name);
-        assert_eq!(found.is_some(), exists, "{name} on a {kind}");
+        assert_eq!(standing(&*view, name), expect, "{name} on a {kind}");
     }
 }
 
@@ -218,17 +218,17 @@ fn a_service_that_comes_or_goes_is_announced() {
     let world = World::new();
     let view = world.host();
     let ledger: ServiceName = "ledger".parse().unwrap();
-    assert!(cluster(&*view, "ledger.us").is_none());
+    assert_eq!(standing(&*view, "ledger.us"), "unknown");
     put_service(&world.maps, service("ledger"));
     let changed = world.apply(Affected::Service(ledger.clone()));
     assert!(changed.contains(&"cluster ledger.us".to_owned()));
-    assert!(cluster(&*view, "ledger.us").is_some());
+    assert_eq!(standing(&*view, "ledger.us"), "known");
 
     world.maps.services.write().unwrap().remove(&ledger);
     let changed = world.apply(Affected::Service(ledger));
     assert!(changed.contains(&"cluster ledger.us".to_owned()));
     assert!(changed.contains(&"endpoints ledger.us".to_owned()));
-    assert!(cluster(&*view, "ledger.us").is_none());
+    assert_eq!(standing(&*view, "ledger.us"), "unknown");
 }
 
 #[test]
@@ -242,20 +242,26 @@ fn names_that_nobody_vouches_for_are_limited() {
     let exists = |view: &Arc<dyn View>, name| cluster(&**view, name).is_some();
     assert!(exists(&one, "a.eu") && exists(&one, "b.eu"));
     assert!(!exists(&one, "c.eu"), "the node's limit");
-    assert!(
-        exists(&one, "payments.eu") && exists(&one, "payments.us"),
-        "vouched for"
-    );
+    assert!(exists(&one, "payments.eu"), "vouched for");
     assert!(exists(&one, "a.eu"), "what it has, it keeps");
+    assert!(
+        exists(&one, "x.us") && exists(&one, "y.us"),
+        "counted apart"
+    );
+    assert!(!exists(&one, "z.us"));
     assert!(exists(&two, "a.eu") && exists(&two, "c.eu"));
     let three = world.host();
     assert!(!exists(&three, "d.eu"), "the limit in all");
-    drop(one);
+
+    put_service(&world.maps, service("a"));
+    world.apply(Affected::Service("a".parse().unwrap()));
+    assert!(exists(&one, "d.eu"), "a record came for one of its names");
+    drop((one, two));
     assert!(
-        exists(&three, "d.eu"),
-        "a node that is gone gives back its names"
+        exists(&three, "e.eu"),
+        "nodes that are gone give back theirs"
     );
-    drop((two, three));
+    drop(three);
     assert_eq!(world.resources.in_use(), 0);
 }
 

@@ -1,7 +1,7 @@
 //! What one node sees.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,7 +11,7 @@ use prost::Message;
 use super::{
     CALLERS, Inner, NodeKind, cluster_name, endpoints, filter, listener,
     node::{Node, used_destination},
-    table::Refused,
+    table::{Counts, Full},
     tls,
 };
 use crate::{
@@ -29,9 +29,8 @@ pub(super) struct NodeView {
 /// The destinations that a node has asked for.
 #[derive(Default)]
 struct Used {
-    /// With whether a record vouched for each when it was asked for.
-    names: HashMap<Arc<str>, bool>,
-    unvouched: usize,
+    names: HashSet<Arc<str>>,
+    counts: Counts,
     complained: bool,
 }
 
@@ -46,7 +45,7 @@ impl NodeView {
 
     fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if !used.names.contains_key(name) {
+        if !used.names.contains(name) {
             self.begin_to_use(name, &mut used)?;
         }
         let table = self
@@ -56,7 +55,7 @@ impl NodeView {
             .unwrap_or_else(PoisonError::into_inner);
         let slot = table.get(name)?;
         match kind {
-            ResourceType::Cluster => slot.cluster.clone(),
+            ResourceType::Cluster => Some(slot.cluster.clone()),
             _ => slot.endpoints.clone(),
         }
     }
@@ -76,18 +75,17 @@ impl NodeView {
             .acquire(
                 &name,
                 &target,
-                used.unvouched,
+                &used.names,
+                &mut used.counts,
                 &*inner.facts,
                 &inner.settings,
             );
         match acquired {
-            Ok(unvouched) => {
-                used.unvouched += usize::from(unvouched);
-                used.names.insert(name, unvouched);
+            Ok(()) => {
+                used.names.insert(name);
                 Some(())
             }
-            Err(Refused::Absent) => None,
-            Err(Refused::Full) => {
+            Err(Full) => {
                 if !std::mem::replace(&mut used.complained, true) {
                     tracing::warn!(
                         node = %self.node.service,
@@ -237,7 +235,7 @@ impl Drop for NodeView {
             .table
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        for name in used.names.keys() {
+        for name in &used.names {
             table.release(name);
         }
     }

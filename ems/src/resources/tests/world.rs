@@ -224,6 +224,15 @@ pub(super) fn cluster(view: &dyn View, name: &str) -> Option<Cluster> {
     Some(Cluster::decode(resource.body()).unwrap())
 }
 
+/// Whether a destination is made, made to say that it does not exist, or not made.
+pub(super) fn standing(view: &dyn View, name: &str) -> &'static str {
+    match cluster(view, name).map(|cluster| cluster.load_assignment) {
+        None => "absent",
+        Some(Some(inside)) if inside.policy.is_some() => "unknown",
+        Some(_) => "known",
+    }
+}
+
 /// The endpoints of a cluster: `priority/zone address status`.
 pub(super) fn endpoints_of(view: &dyn View, name: &str) -> Vec<String> {
     let resource = view.get(ResourceType::Endpoints, name).unwrap();

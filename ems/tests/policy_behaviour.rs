@@ -1,0 +1,225 @@
+//! What policy does to requests: real Envoys, real upstreams, two regions.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "policy/region.rs"]
+mod region;
+
+use std::time::{Duration, Instant};
+
+use isthmus_tests::{Call, Envoy, Load, Reply, eventually, http};
+use isthmus_upstream::{Client, Upstream};
+use region::Region;
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Two regions that know each other, a gateway in each, and a host Envoy in `us`.
+struct World {
+    us: Region,
+    eu: Region,
+    host: Envoy,
+    _gateway: Envoy,
+}
+
+impl World {
+    fn start() -> Self {
+        let (us, eu) = (Region::start("us"), Region::start("eu"));
+        us.region(&us, 1, 0);
+        eu.region(&eu, 1, 0);
+        eu.region(&us, 1, 10);
+        us.region(&eu, 1, 10);
+        let gateway = eu.envoy("gateway", &[]);
+        us.region(&eu, gateway.port(), 10);
+        let host = us.envoy("host", &["--service", "orders"]);
+        Self {
+            us,
+            eu,
+            host,
+            _gateway: gateway,
+        }
+    }
+}
+
+/// Who answered.
+fn who(reply: &Reply) -> String {
+    reply.json()["upstream"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[test]
+fn requests_arrive_over_either_protocol_here_and_there() {
+    let world = World::start();
+    let (here, there) = (
+        Upstream::start("here").unwrap(),
+        Upstream::start("there").unwrap(),
+    );
+    for (region, upstream) in [(&world.us, &here), (&world.eu, &there)] {
+        region.service("payments", json!({}));
+        region.endpoint("payments", "a", upstream.port(), json!({}));
+    }
+    for (region, id) in [("us", "here"), ("eu", "there"), ("any", "here")] {
+        let reply = world.host.get("payments", region).unwrap();
+        assert_eq!(
+            (reply.status, who(&reply)),
+            (200, id.to_owned()),
+            "{region}"
+        );
+    }
+    // A service that only the other region knows, and one that nobody knows.
+    world.eu.service("ledger", json!({}));
+    world.eu.endpoint("ledger", "a", there.port(), json!({}));
+    for region in ["eu", "any"] {
+        let reply = world.host.get("ledger", region).unwrap();
+        assert_eq!(who(&reply), "there", "{region}: {reply:?}");
+    }
+    for region in ["us", "eu", "any"] {
+        let reply = world.host.get("nobody", region).unwrap();
+        assert_eq!(
+            (reply.status, reply.error()),
+            (404, Some("unknown_service")),
+            "{region}"
+        );
+    }
+    world.us.delete_endpoint("payments", "a");
+    eventually("`any` leaves the region", || {
+        who(&world.host.get("payments", "any").unwrap()) == "there"
+    })
+    .unwrap();
+    let reply = world.host.get("payments", "us").unwrap();
+    assert_eq!(
+        (reply.status, reply.error()),
+        (503, Some("no_healthy_endpoint"))
+    );
+    for region in [&world.us, &world.eu] {
+        assert_eq!(region.rejections(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_changed_policy_counts_at_once_and_fails_no_request() {
+    let world = World::start();
+    let here = Upstream::start("here").unwrap();
+    world.us.service("payments", json!({}));
+    world.us.endpoint("payments", "a", here.port(), json!({}));
+    let (url, agent) = (
+        format!("http://{}/", world.host.address()),
+        http::agent(LIMIT),
+    );
+    let load = Load::start(2, Duration::from_millis(2), move || {
+        let call = Call::on(&agent, "GET", url.clone());
+        let reply = call.service("payments").region("us").send()?.ok()?;
+        Ok(who(&reply))
+    });
+    load.answered_more(20).unwrap();
+    for seconds in ["2s", "3s", "4s"] {
+        let since = Instant::now();
+        world
+            .us
+            .service("payments", json!({"connectTimeout": seconds}));
+        eventually("the new policy", || {
+            let cluster = world.host.cluster("payments.us").unwrap();
+            cluster["connect_timeout"] == json!(seconds)
+        })
+        .unwrap();
+        // Envoy's wait for endpoints that nobody sends is 5 s.
+        assert!(
+            since.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            since.elapsed()
+        );
+    }
+    let report = load.finish();
+    assert_eq!(report.failed, 0, "{:?}", report.failures);
+}
+
+#[test]
+fn an_unknown_service_is_refused_at_once_every_time_until_it_is_there() {
+    let world = World::start();
+    for attempt in 0..3 {
+        let since = Instant::now();
+        let reply = world.host.get("late", "us").unwrap();
+        assert_eq!(
+            (reply.status, reply.error()),
+            (404, Some("unknown_service"))
+        );
+        assert!(
+            since.elapsed() < Duration::from_secs(2),
+            "attempt {attempt}: {:?}",
+            since.elapsed()
+        );
+    }
+    let client = Client::new(&world.host.address()).unwrap();
+    let refused = client.say(&[("x-mesh-service", "late")], "hi").unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::NotFound, "{refused:?}");
+    assert_eq!(refused.message(), "no such service: late.us");
+    assert_eq!(
+        refused.metadata().get("x-mesh-error").unwrap(),
+        "unknown_service"
+    );
+
+    let here = Upstream::start("here").unwrap();
+    world.us.service("late", json!({}));
+    world.us.endpoint("late", "a", here.port(), json!({}));
+    eventually("the service is there", || {
+        world.host.get("late", "us").unwrap().status == 200
+    })
+    .unwrap();
+}
+
+/// Endpoints in two zones, an Envoy in one of them: its own zone is preferred as far as it can take the load.
+#[test]
+fn zones() {
+    let world = World::start();
+    let near = Upstream::start("near").unwrap();
+    let far: Vec<_> = (0..3).map(|_| Upstream::start("far").unwrap()).collect();
+    for (name, disabled) in [("aware", false), ("unaware", true)] {
+        let zones = json!({"zoneAwareness": {"disabled": disabled, "minClusterSize": 2}});
+        world.us.service(name, zones);
+        world
+            .us
+            .endpoint(name, "near", near.port(), json!({"zone": "z1"}));
+    }
+    world
+        .us
+        .endpoint("aware", "far", far[0].port(), json!({"zone": "z2"}));
+    for (n, upstream) in far.iter().enumerate() {
+        world.us.endpoint(
+            "unaware",
+            &format!("far{n}"),
+            upstream.port(),
+            json!({"zone": "z2"}),
+        );
+    }
+    let envoy = world.us.envoy(
+        "host",
+        &["--service", "billing", "--zone", "z1", "--node-id", "z1"],
+    );
+    let share = |service: &str| {
+        let replies = (0..60).map(|_| who(&envoy.get(service, "us").unwrap()));
+        replies.filter(|who| who == "near").count()
+    };
+    // Half of the endpoints for half of the callers: all of the zone's load stays.
+    assert_eq!(share("aware"), 60);
+    let spread = share("unaware");
+    assert!((1..40).contains(&spread), "{spread} of 60");
+    // Now the zone has a quarter of the endpoints for half of the callers: half of its load goes elsewhere.
+    for (n, upstream) in far.iter().enumerate().skip(1) {
+        world.us.endpoint(
+            "aware",
+            &format!("far{n}"),
+            upstream.port(),
+            json!({"zone": "z2"}),
+        );
+    }
+    eventually("the other zone helps out", || {
+        (10..50).contains(&share("aware"))
+    })
+    .unwrap();
+}
