@@ -5,6 +5,9 @@
 //! nothing can point at it any more. Answers to what the client asked for wait for nothing but their own type: one
 //! response per type is in flight, and what changes meanwhile merges into the next.
 //!
+//! Envoy acknowledges clusters only once they are warm, so what waits for clusters waits until they can be used. While
+//! any of them warms, Envoy sends no request at all about clusters.
+//!
 //! A rejection counts as an answer here. The client keeps what it had of that type, and the other types go on: one bad
 //! resource must not hold back good ones.
 //!
@@ -323,7 +326,7 @@ impl Stream {
         while self.pass(view, actions) {}
     }
 
-    /// Goes through the types once. True: something was settled without a response, so that something else may go now.
+    /// Goes through the types once. True: something else may go now.
     fn pass(&mut self, view: &dyn View, actions: &mut Vec<Action>) -> bool {
         // `None`: in flight, so that nothing of the type can be sent now.
         let mut plans: Vec<Option<Plan>> = self
@@ -346,12 +349,18 @@ impl Stream {
                 continue;
             };
             let since = plan.since();
-            let made = !waiting
-                && !self
-                    .subscriptions
-                    .iter()
-                    .take(at)
-                    .any(|s| s.unsettled(since));
+            // Envoy acknowledges a cluster only once it is warm, and it is warm once its endpoints came: endpoints must
+            // not wait for their clusters.
+            let made = self
+                .subscriptions
+                .get(at)
+                .is_some_and(|s| s.kind() == ResourceType::Endpoints)
+                || !waiting
+                    && !self
+                        .subscriptions
+                        .iter()
+                        .take(at)
+                        .any(|s| s.unsettled(since));
             let unused = plans.iter().skip(at + 1).flatten().all(Plan::is_empty)
                 && !self
                     .subscriptions
@@ -402,6 +411,7 @@ impl Stream {
             for name in &warming {
                 endpoints.repeat(name, self.wave);
             }
+            settled |= !warming.is_empty() && !endpoints.in_flight();
         }
         settled
     }

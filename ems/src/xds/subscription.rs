@@ -523,11 +523,16 @@ impl Subscription {
 
     /// Notes that a batch left under this nonce, with changes up to this wave.
     pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
-        let resources = batch
-            .resources
-            .iter()
-            .map(|resource| resource.name().clone());
-        let names = resources.chain(batch.removed.iter().cloned()).collect();
+        let names = if self.is_full() && !batch.updated.is_empty() {
+            // The others in a full list were taken before: what is new is to blame.
+            batch.updated.clone()
+        } else {
+            let resources = batch
+                .resources
+                .iter()
+                .map(|resource| resource.name().clone());
+            resources.chain(batch.removed.iter().cloned()).collect()
+        };
         self.in_flight = Some(InFlight { nonce, wave, names });
     }
 

@@ -123,8 +123,7 @@ fn rejection() {
         "eds e => eds e=1",
         "eds nack:bad e =>",
         "lost =>",
-        "write cds:a=2 eds:e=2 => cds a=2",
-        "cds ack => eds e=2",
+        "write cds:a=2 eds:e=2 => cds a=2; eds e=2",
     ]);
 }
 
@@ -170,4 +169,19 @@ fn replacement() {
         "eds ack X =>",
         "write cds:-X eds:-X => cds",
     ]);
+}
+
+/// Only what is new in a full list can be what is wrong with it.
+#[test]
+fn blame_in_a_full_list() {
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    driver.run("write cds:good=1");
+    driver.run("cds");
+    driver.run("cds ack");
+    driver.run("write cds:bad=1");
+    driver.run("cds nack:wrong");
+    assert_eq!(driver.states(), "cds:bad=Rejected(wrong) cds:good=Acked");
+    driver.run("write cds:good=2");
+    driver.run("cds ack");
+    assert_eq!(driver.states(), "cds:bad=Acked cds:good=Acked");
 }

@@ -1,0 +1,278 @@
+//! The xDS engine with a real Envoy on it, in both variants of the protocol: what the tables of the engine say Envoy
+//! does, Envoy does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use ems::xds::{Resource, ResourceType, limits::Limits, memory::Memory, server::Server};
+use envoy_types::pb::{
+    envoy::{
+        config::{
+            cluster::v3::{
+                Cluster,
+                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
+            },
+            core::v3::{
+                Address, AggregatedConfigSource, ApiVersion, ConfigSource, SocketAddress, address,
+                config_source::ConfigSourceSpecifier, socket_address::PortSpecifier,
+            },
+            endpoint::v3::{
+                ClusterLoadAssignment, Endpoint, LbEndpoint, LocalityLbEndpoints,
+                lb_endpoint::HostIdentifier,
+            },
+            listener::v3::{Filter, FilterChain, Listener, filter::ConfigType},
+        },
+        extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+    },
+    google::protobuf::{self, Any},
+};
+use isthmus_tests::{Envoy, WorkDir, wait::within};
+use prost::{Message, Name};
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::service::Routes;
+
+/// Well below the 15 seconds after which Envoy would stop waiting for endpoints that nobody sends.
+const SOON: Duration = Duration::from_secs(8);
+
+fn ads() -> Option<ConfigSource> {
+    Some(ConfigSource {
+        resource_api_version: ApiVersion::V3.into(),
+        config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+        ..Default::default()
+    })
+}
+
+fn cluster(name: &str, connect_seconds: i64) -> Vec<u8> {
+    let cluster = Cluster {
+        name: name.into(),
+        connect_timeout: Some(protobuf::Duration {
+            seconds: connect_seconds,
+            nanos: 0,
+        }),
+        eds_cluster_config: Some(EdsClusterConfig {
+            eds_config: ads(),
+            ..Default::default()
+        }),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
+        ..Default::default()
+    };
+    cluster.encode_to_vec()
+}
+
+fn socket(port: u16) -> Option<Address> {
+    Some(Address {
+        address: Some(address::Address::SocketAddress(SocketAddress {
+            address: "127.0.0.1".into(),
+            port_specifier: Some(PortSpecifier::PortValue(port.into())),
+            ..Default::default()
+        })),
+    })
+}
+
+fn endpoints(name: &str, port: u16) -> Vec<u8> {
+    let assignment = ClusterLoadAssignment {
+        cluster_name: name.into(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![LbEndpoint {
+                host_identifier: Some(HostIdentifier::Endpoint(Endpoint {
+                    address: socket(port),
+                    ..Default::default()
+                })),
+                ..Default::default()
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    assignment.encode_to_vec()
+}
+
+fn listener(port: u16, cluster: &str) -> Vec<u8> {
+    let proxy = TcpProxy {
+        stat_prefix: "tcp".into(),
+        cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.into())),
+        ..Default::default()
+    };
+    let listener = Listener {
+        name: "listener".into(),
+        address: socket(port),
+        filter_chains: vec![FilterChain {
+            filters: vec![Filter {
+                name: "tcp".into(),
+                config_type: Some(ConfigType::TypedConfig(Any {
+                    type_url: TcpProxy::type_url(),
+                    value: proxy.encode_to_vec(),
+                })),
+            }],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    listener.encode_to_vec()
+}
+
+struct Fixture {
+    memory: Memory,
+    server: Arc<Server>,
+    address: SocketAddr,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let memory = Memory::default();
+        let server = Server::new(Arc::new(memory.clone()), Limits::default());
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = socket.local_addr().unwrap();
+        let routes = Routes::from(server.router());
+        tokio::spawn(
+            tonic::transport::Server::builder()
+                .add_routes(routes)
+                .serve_with_incoming(TcpListenerStream::new(socket)),
+        );
+        Self {
+            memory,
+            server,
+            address,
+        }
+    }
+
+    fn put(&self, resources: &[(ResourceType, &str, Vec<u8>)]) {
+        let changed = self.memory.write(|write| {
+            for (kind, name, body) in resources {
+                write.put(*kind, Resource::new(*kind, *name, body));
+            }
+        });
+        self.server.publish(changed);
+    }
+
+    fn envoy(&self, dir: &WorkDir, api: &str) -> Envoy {
+        Envoy::with_bootstrap(dir, api, |admin, listen| {
+            let resources = [
+                (ResourceType::Listener, "listener", listener(listen.number(), "one")),
+            ];
+            self.put(&resources);
+            let (address, port) = (self.address.ip(), self.address.port());
+            let admin = admin.number();
+            Ok(format!(
+                "node: {{ id: {api}, cluster: test }}
+admin: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {admin} }} }} }}
+dynamic_resources:
+  ads_config: {{ api_type: {api}, transport_api_version: V3, grpc_services: [{{ envoy_grpc: {{ cluster_name: xds }} }}] }}
+  cds_config: {{ ads: {{}}, resource_api_version: V3 }}
+  lds_config: {{ ads: {{}}, resource_api_version: V3 }}
+static_resources:
+  clusters:
+  - name: xds
+    type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        '@type': type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{ http2_protocol_options: {{}} }}
+    load_assignment:
+      cluster_name: xds
+      endpoints: [{{ lb_endpoints: [{{ endpoint: {{ address: {{ socket_address: {{ address: {address}, port_value: {port} }} }} }} }}] }}]
+"
+            ))
+        })
+        .unwrap()
+    }
+
+    fn states(&self, state: &str) -> Vec<String> {
+        let nodes = self.server.nodes().list();
+        let resources = nodes.iter().flat_map(|node| &node.resources);
+        let rejected = resources.filter(|resource| resource.state().as_str_name() == state);
+        rejected
+            .map(|resource| format!("{}: {}", resource.name, resource.error))
+            .collect()
+    }
+
+    fn pushes(&self) -> u64 {
+        let totals = |kind| self.server.counters().totals(kind).pushes;
+        ResourceType::ALL.into_iter().map(totals).sum()
+    }
+}
+
+/// A cluster that changes goes into use at once, although its endpoints did not change; a removed one goes; a rejected
+/// one is known with Envoy's words and not sent again.
+async fn check(api: &str) {
+    let dir = WorkDir::new("xds-envoy").unwrap();
+    let fixture = Fixture::new().await;
+    fixture.put(&[
+        (ResourceType::Cluster, "one", cluster("one", 1)),
+        (ResourceType::Endpoints, "one", endpoints("one", 7001)),
+        (ResourceType::Cluster, "two", cluster("two", 1)),
+        (ResourceType::Endpoints, "two", endpoints("two", 7002)),
+    ]);
+    let envoy = fixture.envoy(&dir, api);
+    within(SOON, "both clusters", || {
+        envoy.sends_to("one", 7001) && envoy.sends_to("two", 7002)
+    })
+    .unwrap();
+
+    fixture.put(&[(ResourceType::Cluster, "one", cluster("one", 2))]);
+    within(SOON, "the changed cluster is in use", || {
+        envoy
+            .cluster("one")
+            .is_ok_and(|cluster| cluster["connect_timeout"] == "2s")
+    })
+    .unwrap();
+    assert_eq!(envoy.stat("cluster_manager.warming_clusters").unwrap(), 0);
+    assert!(envoy.sends_to("one", 7001));
+
+    fixture.put(&[(ResourceType::Endpoints, "two", endpoints("two", 7003))]);
+    within(SOON, "the moved endpoint", || envoy.sends_to("two", 7003)).unwrap();
+
+    let changed = fixture.memory.write(|write| {
+        write.remove(ResourceType::Cluster, "two");
+        write.remove(ResourceType::Endpoints, "two");
+    });
+    fixture.server.publish(changed);
+    within(SOON, "the removed cluster is gone", || {
+        !envoy.has_cluster("two")
+    })
+    .unwrap();
+
+    // A negative timeout: no Envoy takes that.
+    fixture.put(&[(ResourceType::Cluster, "bad", cluster("bad", -1))]);
+    within(SOON, "the rejection", || {
+        fixture.states("rejected").len() == 1
+    })
+    .unwrap();
+    assert!(
+        fixture.states("rejected")[0].contains("bad"),
+        "{:?}",
+        fixture.states("rejected")
+    );
+    let pushes = fixture.pushes();
+    fixture.put(&[(ResourceType::Endpoints, "one", endpoints("one", 7004))]);
+    within(SOON, "endpoints after a rejection", || {
+        envoy.sends_to("one", 7004)
+    })
+    .unwrap();
+    assert_eq!(
+        fixture.pushes(),
+        pushes + 1,
+        "a rejected cluster was sent again"
+    );
+    fixture.put(&[(ResourceType::Cluster, "bad", cluster("bad", 1))]);
+    within(SOON, "the repaired cluster is taken", || {
+        fixture.states("rejected").is_empty()
+    })
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delta() {
+    check("DELTA_GRPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_of_the_world() {
+    check("GRPC").await;
+}
