@@ -81,6 +81,9 @@ pub struct Registrar {
     store: Arc<dyn Store>,
     shared: Shared,
     applied: watch::Receiver<Option<u64>>,
+    /// Writers go together, but whoever lost a race tries again alone: many who write one record would else keep
+    /// beating each other.
+    turns: Arc<tokio::sync::RwLock<()>>,
     metrics: Arc<Metrics>,
 }
 
@@ -113,6 +116,7 @@ impl Registrar {
             store,
             shared: Shared::new(registry),
             applied,
+            turns: Arc::default(),
             metrics,
         };
         let follower = Follower {
@@ -144,6 +148,8 @@ impl Registrar {
         &self,
         plan: impl Fn(&Registry, Now) -> Result<Planned<M>, Rejection>,
     ) -> Result<(Outcome, M), WriteError> {
+        let mut together = Some(self.turns.read().await);
+        let mut alone = None;
         for _ in 0..ATTEMPTS {
             let mut applied = self.applied.clone();
             applied.mark_unchanged();
@@ -175,6 +181,10 @@ impl Registrar {
                         Err(StoreError::Conflict(_)) => {
                             // Whoever won is on the way to us, unless that came while we asked.
                             let _ = timeout(TICK, applied.changed()).await;
+                            drop(together.take());
+                            if alone.is_none() {
+                                alone = Some(self.turns.write().await);
+                            }
                         }
                         Err(error) => return Err(WriteError::Store(error)),
                     }
