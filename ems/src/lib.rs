@@ -2,6 +2,7 @@
 pub mod api;
 pub mod bootstrap;
 pub mod cli;
+pub mod explain;
 pub mod identity;
 pub mod json;
 pub mod metrics;

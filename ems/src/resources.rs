@@ -17,16 +17,20 @@ mod replies;
 mod summary;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 mod view;
 
+pub(crate) use cluster::by_distance as nearest_regions;
 pub use node::{Node, NodeKind};
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
-use isthmus_model::{ANY_REGION, RegionName, ServiceName, config::RawHeaders};
+use isthmus_model::{
+    ANY_REGION, RegionName, ServiceName,
+    config::{RawConfig, RawHeaders},
+};
 
 use crate::{
     identity::{Identities, SpiffeId},
@@ -178,6 +182,12 @@ impl Resources {
         &self.0.settings
     }
 
+    /// What it is built from.
+    #[must_use]
+    pub fn facts(&self) -> &dyn Facts {
+        &*self.0.facts
+    }
+
     /// How many destinations are in use.
     #[must_use]
     pub fn in_use(&self) -> usize {
@@ -199,10 +209,10 @@ impl Resources {
         Changed { names }
     }
 
-    /// The filter config of a node: what it decides with.
+    /// The filter config of a node whose callers are `caller`: what it decides with.
     #[must_use]
-    pub fn filter_config(&self, node: &Node) -> isthmus_model::RawConfig {
-        self.0.filter_config(node)
+    pub fn filter_config(&self, kind: NodeKind, caller: Option<&ServiceName>) -> RawConfig {
+        self.0.filter_config(kind, caller)
     }
 }
 
@@ -291,9 +301,10 @@ impl Inner {
         regions
     }
 
-    fn filter_config(&self, node: &Node) -> isthmus_model::RawConfig {
+    fn filter_config(&self, kind: NodeKind, caller: Option<&ServiceName>) -> RawConfig {
         let regions = self.region_names();
-        filter::config(node, &regions, self.summary().rules(), &self.settings)
+        let summary = self.summary();
+        filter::config(kind, caller, &regions, summary.rules(), &self.settings)
     }
 }
 

@@ -129,7 +129,7 @@ fn unknown(target: &ClusterName) -> Built {
 }
 
 /// Regions that requests can be sent to, nearest first; equally near ones by name.
-pub(super) fn by_distance(facts: &dyn Facts, local: &RegionName) -> Vec<Arc<RegionEntry>> {
+pub(crate) fn by_distance(facts: &dyn Facts, local: &RegionName) -> Vec<Arc<RegionEntry>> {
     let mut regions: Vec<_> = facts
         .regions()
         .into_iter()

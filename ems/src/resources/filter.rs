@@ -47,14 +47,15 @@ pub(super) fn rules(service: &Service) -> Option<RawService> {
     (rules != RawService::default()).then_some(rules)
 }
 
-/// The filter's config for a node.
+/// The filter's config for a node whose callers are `caller`.
 pub(super) fn config<'a>(
-    node: &Node,
+    kind: NodeKind,
+    caller: Option<&ServiceName>,
     regions: &[RegionName],
     rules: impl Iterator<Item = (&'a ServiceName, &'a RawService)>,
     settings: &Settings,
 ) -> RawConfig {
-    let gateway = node.kind == NodeKind::Gateway;
+    let gateway = kind == NodeKind::Gateway;
     let mut config = RawConfig {
         version: String::new(),
         mode: if gateway {
@@ -65,7 +66,9 @@ pub(super) fn config<'a>(
         region: settings.region.to_string(),
         regions: regions.iter().map(ToString::to_string).collect(),
         default_region: settings.default_region.clone().filter(|_| !gateway),
-        caller: (!gateway).then(|| format!("{}/{}", settings.region, node.service)),
+        caller: caller
+            .filter(|_| !gateway)
+            .map(|service| format!("{}/{service}", settings.region)),
         trust_domain: Some(settings.trust_domain.clone()),
         debug: settings.debug,
         headers: settings.headers.clone(),

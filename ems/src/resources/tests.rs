@@ -1,6 +1,6 @@
 //! What exists for whom, and what a change touches.
 
-mod world;
+pub(crate) mod world;
 
 use std::{collections::HashMap, sync::Arc};
 

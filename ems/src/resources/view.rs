@@ -192,7 +192,9 @@ impl View for NodeView {
             ResourceType::Endpoints if name == CALLERS => self.callers(),
             ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
             ResourceType::ExtensionConfig => (name == filter::FILTER).then(|| {
-                let config = self.inner.filter_config(&self.node);
+                let config = self
+                    .inner
+                    .filter_config(self.node.kind, Some(&self.node.service));
                 resource(kind, name, &filter::extension(&self.node, &config))
             })?,
             ResourceType::Listener => self.listener(name),

@@ -64,6 +64,7 @@ impl Assembly {
         metrics.collect(XdsCollector(envoys.clone()));
         let lookout = Lookout {
             envoys: envoys.clone(),
+            resources: resources.clone(),
         };
         let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
         let publisher = Publisher {

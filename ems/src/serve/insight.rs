@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use isthmus_proto::v1;
 
-use crate::{api::Insight, record::Invalid, xds::server::Server};
+use crate::{
+    api::Insight, explain::explain, record::Invalid, resources::Resources, xds::server::Server,
+};
 
 /// Looks at what this process has.
 pub(super) struct Lookout {
     pub(super) envoys: Arc<Server>,
+    pub(super) resources: Resources,
 }
 
 impl Insight for Lookout {
@@ -16,7 +19,7 @@ impl Insight for Lookout {
         self.envoys.nodes().list()
     }
 
-    fn explain(&self, _: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {
-        Err(Invalid::one("", "explain is not part of this build"))
+    fn explain(&self, question: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {
+        explain(question, &self.resources)
     }
 }

@@ -14,7 +14,7 @@ use envoy_types::pb::{
 };
 use prost::Message;
 
-use super::super::*;
+use crate::resources::*;
 use crate::{
     identity::Issued,
     record::{Address, Endpoint, EndpointId, Host, Policy, Region, Service},
@@ -23,8 +23,8 @@ use crate::{
 
 /// A registry of maps.
 #[derive(Default)]
-pub(super) struct Maps {
-    pub(super) services: RwLock<BTreeMap<ServiceName, Arc<ServiceEntry>>>,
+pub(crate) struct Maps {
+    pub(crate) services: RwLock<BTreeMap<ServiceName, Arc<ServiceEntry>>>,
     endpoints: RwLock<BTreeMap<ServiceName, Vec<Arc<EndpointEntry>>>>,
     regions: RwLock<BTreeMap<RegionName, Arc<RegionEntry>>>,
 }
@@ -60,17 +60,17 @@ impl Identities for Maps {
 }
 
 /// Region `us`, knowing `payments` with one endpoint, and the regions `eu` (near) and `ap` (far).
-pub(super) struct World {
-    pub(super) maps: Arc<Maps>,
-    pub(super) resources: Resources,
+pub(crate) struct World {
+    pub(crate) maps: Arc<Maps>,
+    pub(crate) resources: Resources,
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_limits(Limits::default())
     }
 
-    pub(super) fn with_limits(limits: Limits) -> Self {
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         let maps = Arc::new(Maps::default());
         put_service(&maps, service("payments"));
         put_endpoint(&maps, endpoint("payments", "a", "127.0.0.1:7001"));
@@ -85,22 +85,22 @@ impl World {
         Self { maps, resources }
     }
 
-    pub(super) fn view(&self, kind: &str, uses: &[&str], eager: bool) -> Arc<dyn View> {
+    pub(crate) fn view(&self, kind: &str, uses: &[&str], eager: bool) -> Arc<dyn View> {
         self.resources.view(&node(kind, uses, eager)).unwrap()
     }
 
-    pub(super) fn host(&self) -> Arc<dyn View> {
+    pub(crate) fn host(&self) -> Arc<dyn View> {
         self.view("host", &[], false)
     }
 
-    pub(super) fn apply(&self, change: Affected) -> Vec<String> {
+    pub(crate) fn apply(&self, change: Affected) -> Vec<String> {
         let changed = self.resources.apply(&[change.into()]);
         let names = changed.names.iter();
         names.map(|(kind, name)| format!("{kind} {name}")).collect()
     }
 }
 
-pub(super) fn service(name: &str) -> Service {
+pub(crate) fn service(name: &str) -> Service {
     Service {
         name: name.parse().unwrap(),
         version: 1,
@@ -110,7 +110,7 @@ pub(super) fn service(name: &str) -> Service {
     }
 }
 
-pub(super) fn address(text: &str) -> Address {
+pub(crate) fn address(text: &str) -> Address {
     let (host, port) = text.rsplit_once(':').unwrap();
     Address {
         host: host
@@ -120,7 +120,7 @@ pub(super) fn address(text: &str) -> Address {
     }
 }
 
-pub(super) fn endpoint(service: &str, id: &str, at: &str) -> Endpoint {
+pub(crate) fn endpoint(service: &str, id: &str, at: &str) -> Endpoint {
     Endpoint {
         service: service.parse().unwrap(),
         id: EndpointId::parse(id).unwrap(),
@@ -134,7 +134,7 @@ pub(super) fn endpoint(service: &str, id: &str, at: &str) -> Endpoint {
     }
 }
 
-pub(super) fn region(name: &str, gateways: &[&str], distance: u32) -> Region {
+pub(crate) fn region(name: &str, gateways: &[&str], distance: u32) -> Region {
     Region {
         name: name.parse().unwrap(),
         version: 1,
@@ -144,19 +144,19 @@ pub(super) fn region(name: &str, gateways: &[&str], distance: u32) -> Region {
     }
 }
 
-pub(super) fn put_service(maps: &Maps, service: Service) {
+pub(crate) fn put_service(maps: &Maps, service: Service) {
     let mut all = maps.services.write().unwrap();
     all.insert(service.name.clone(), entry(service));
 }
 
-pub(super) fn put_endpoint(maps: &Maps, endpoint: Endpoint) {
+pub(crate) fn put_endpoint(maps: &Maps, endpoint: Endpoint) {
     let mut all = maps.endpoints.write().unwrap();
     let members = all.entry(endpoint.service.clone()).or_default();
     members.retain(|member| member.checked.id != endpoint.id);
     members.push(entry(endpoint));
 }
 
-pub(super) fn put_region(maps: &Maps, region: Region) {
+pub(crate) fn put_region(maps: &Maps, region: Region) {
     let mut all = maps.regions.write().unwrap();
     all.insert(region.name.clone(), entry(region));
 }
@@ -169,13 +169,13 @@ fn entry<C, M: Default>(checked: C) -> Arc<Entry<C, M>> {
     })
 }
 
-pub(super) fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     Value {
         kind: Some(Kind::StringValue(text.to_owned())),
     }
 }
 
-pub(super) fn node(kind: &str, uses: &[&str], eager: bool) -> EnvoyNode {
+pub(crate) fn node(kind: &str, uses: &[&str], eager: bool) -> EnvoyNode {
     let uses = ListValue {
         values: uses.iter().map(|entry| text(entry)).collect(),
     };
@@ -201,7 +201,7 @@ pub(super) fn node(kind: &str, uses: &[&str], eager: bool) -> EnvoyNode {
     metadata(fields)
 }
 
-pub(super) fn metadata(fields: HashMap<&str, Value>) -> EnvoyNode {
+pub(crate) fn metadata(fields: HashMap<&str, Value>) -> EnvoyNode {
     let inner = Struct {
         fields: fields
             .into_iter()
@@ -219,13 +219,13 @@ pub(super) fn metadata(fields: HashMap<&str, Value>) -> EnvoyNode {
     }
 }
 
-pub(super) fn cluster(view: &dyn View, name: &str) -> Option<Cluster> {
+pub(crate) fn cluster(view: &dyn View, name: &str) -> Option<Cluster> {
     let resource = view.get(ResourceType::Cluster, name)?;
     Some(Cluster::decode(resource.body()).unwrap())
 }
 
 /// Whether a destination is made, made to say that it does not exist, or not made.
-pub(super) fn standing(view: &dyn View, name: &str) -> &'static str {
+pub(crate) fn standing(view: &dyn View, name: &str) -> &'static str {
     match cluster(view, name).map(|cluster| cluster.load_assignment) {
         None => "absent",
         Some(Some(inside)) if inside.policy.is_some() => "unknown",
@@ -234,14 +234,14 @@ pub(super) fn standing(view: &dyn View, name: &str) -> &'static str {
 }
 
 /// The endpoints of a cluster: `priority/zone address status`.
-pub(super) fn endpoints_of(view: &dyn View, name: &str) -> Vec<String> {
+pub(crate) fn endpoints_of(view: &dyn View, name: &str) -> Vec<String> {
     let resource = view.get(ResourceType::Endpoints, name).unwrap();
     let assignment = ClusterLoadAssignment::decode(resource.body()).unwrap();
     assert_eq!(assignment.cluster_name, name);
     lines(&assignment)
 }
 
-pub(super) fn lines(assignment: &ClusterLoadAssignment) -> Vec<String> {
+pub(crate) fn lines(assignment: &ClusterLoadAssignment) -> Vec<String> {
     use envoy_types::pb::envoy::config::{
         core::v3::address::Address::SocketAddress, endpoint::v3::lb_endpoint::HostIdentifier,
     };

@@ -1,0 +1,285 @@
+//! What the mesh would do with a request, step by step.
+//!
+//! The decision is the filter's own, [`decide`], with the config that an Envoy of this region has, so the two cannot
+//! disagree. What is added is what Envoy does with it: which cluster, and who is behind it. Whom an Envoy has ejected or
+//! found unhealthy is its own knowledge, and not known here.
+
+#[cfg(test)]
+mod tests;
+
+use isthmus_model::{
+    Caller, ClusterName, Config, Decision, Identity, Kind, RawConfig, Refusal, RegionName, Request,
+    Route, ServiceName, VersionLabel,
+};
+use isthmus_proto::v1::{ExplainRequest, ExplainStep, ExplainTarget, Explanation};
+
+use crate::{
+    identity::SpiffeId,
+    record::{Address, Endpoint, Invalid},
+    resources::{Facts, NodeKind, Resources, nearest_regions},
+};
+
+/// Explains a request. A caller of this region speaks through its own Envoy, one of another region through
+/// that one's, and arrives at a gateway here.
+///
+/// # Errors
+/// What makes no sense in the question.
+pub fn explain(question: &ExplainRequest, resources: &Resources) -> Result<Explanation, Invalid> {
+    let settings = resources.settings();
+    let caller = asker(question)?;
+    let arrives = caller
+        .as_ref()
+        .is_some_and(|(region, _)| *region != settings.region);
+    let kind = if arrives {
+        NodeKind::Gateway
+    } else {
+        NodeKind::Host
+    };
+    let raw = resources.filter_config(kind, caller.as_ref().map(|(_, service)| service));
+    let peer = caller
+        .as_ref()
+        .filter(|_| arrives)
+        .map(|(region, service)| SpiffeId::service(&settings.trust_domain, region, service));
+    let mut answer = Answer::default();
+    answer.step("caller", caller_words(&caller, arrives, &settings.region));
+    decide_and_follow(question, raw, peer.as_ref(), resources, &mut answer)?;
+    Ok(answer.0)
+}
+
+type Asker = Option<(RegionName, ServiceName)>;
+
+fn asker(question: &ExplainRequest) -> Result<Asker, Invalid> {
+    if question.caller.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |error: &dyn std::fmt::Display| Invalid::one("caller", error.to_string());
+    let identity = Identity::parse_owned(&question.caller).map_err(|e| wrong(&e))?;
+    let region = identity.region().parse().map_err(|e| wrong(&e))?;
+    let service = identity.service().parse().map_err(|e| wrong(&e))?;
+    Ok(Some((region, service)))
+}
+
+fn caller_words(caller: &Asker, arrives: bool, here: &RegionName) -> String {
+    match caller {
+        None => format!("not given: an Envoy of {here} without an identity"),
+        Some((region, service)) if arrives => {
+            format!("{region}/{service}, at a gateway of {here}, by its certificate")
+        }
+        Some((region, service)) => format!("{region}/{service}, through its own Envoy"),
+    }
+}
+
+fn decide_and_follow(
+    question: &ExplainRequest,
+    raw: RawConfig,
+    peer: Option<&SpiffeId>,
+    resources: &Resources,
+    answer: &mut Answer,
+) -> Result<(), Invalid> {
+    let config = Config::check(raw).map_err(|errors| {
+        let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        Invalid::one("", format!("the filter's config: {}", errors.join("; ")))
+    })?;
+    answer.step(
+        "config",
+        format!(
+            "version {}, {} mode",
+            config.version(),
+            config.mode().as_str()
+        ),
+    );
+    let headers = headers(question, &config);
+    let pairs = headers
+        .iter()
+        .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+    let request = Request::collect(config.headers(), pairs);
+    let caller = match Caller::parse(&config, &request, peer.map(|id| id.as_str().as_bytes())) {
+        Ok(caller) => caller,
+        Err(refusal) => {
+            answer.refuse("request", &refusal);
+            return Ok(());
+        }
+    };
+    answer.step("request", format!("service {}", &*caller.service));
+    match isthmus_model::decide(&config, &caller) {
+        Decision::Reject(refusal) => answer.refuse("decision", &refusal),
+        Decision::Route(route) => {
+            answer.step("region", region_words(&route));
+            answer.step("access", format!("granted: {}", route.granted));
+            follow(&route, resources, answer);
+        }
+    }
+    Ok(())
+}
+
+/// The headers of the request, names in lower case as Envoy has them.
+fn headers(question: &ExplainRequest, config: &Config) -> Vec<(String, String)> {
+    let names = config.headers();
+    let mut headers = vec![(":path".to_owned(), "/".to_owned())];
+    for (name, value) in &question.headers {
+        let name = match name.to_ascii_lowercase() {
+            name if name == "host" => ":authority".to_owned(),
+            name => name,
+        };
+        headers.retain(|(other, _)| *other != name);
+        headers.push((name, value.clone()));
+    }
+    for (name, value) in [
+        (&names.service, &question.service),
+        (&names.region, &question.region),
+    ] {
+        if !value.is_empty() {
+            headers.retain(|(other, _)| other != name);
+            headers.push((name.clone(), value.clone()));
+        }
+    }
+    headers
+}
+
+fn region_words(route: &Route<'_>) -> String {
+    match route.kind {
+        Kind::Local => format!("{}: this one", route.region),
+        Kind::Remote => format!("{}: through its gateways", route.region),
+        Kind::Any => "any: the nearest with healthy endpoints, this one first".to_owned(),
+    }
+}
+
+/// What Envoy does with the cluster's name.
+fn follow(route: &Route<'_>, resources: &Resources, answer: &mut Answer) {
+    let mut name = String::new();
+    // Writing to a String cannot fail.
+    let _ = route.write_cluster(&mut name);
+    answer.0.destination.clone_from(&name);
+    let Ok(target) = ClusterName::parse(&name) else {
+        return;
+    };
+    let facts = resources.facts();
+    let local = &resources.settings().region;
+    let known = facts.service(&target.service).is_some();
+    if route.kind != Kind::Remote && known {
+        answer.endpoints(&target, facts);
+    }
+    if route.kind != Kind::Local {
+        for region in nearest_regions(facts, local) {
+            let region = &region.checked;
+            if target.region.as_ref().is_none_or(|r| *r == region.name) {
+                answer.gateways(&region.name, &region.gateways, region.distance);
+            }
+        }
+    }
+    let takes = answer
+        .0
+        .targets
+        .iter()
+        .any(|t| !t.detail.starts_with(DRAINING));
+    let here = answer
+        .0
+        .targets
+        .first()
+        .is_some_and(|first| first.kind == ENDPOINT && !first.detail.starts_with(DRAINING));
+    let outcome = match route.kind {
+        Kind::Any if here => Kind::Local,
+        Kind::Any => Kind::Remote,
+        kind => kind,
+    };
+    outcome.as_str().clone_into(&mut answer.0.outcome);
+    match (route.kind, known, takes) {
+        (Kind::Local, false, _) | (Kind::Any, false, false) => {
+            answer.fail(
+                "unknown_service",
+                format!("{name}: no service of this name is registered"),
+            );
+        }
+        (_, _, false) => {
+            answer.fail(
+                "no_healthy_endpoint",
+                format!("{name}: nobody can take the request"),
+            );
+        }
+        (Kind::Remote, _, true) => {
+            answer.step(
+                "cluster",
+                format!("{name}: its gateways decide again, by their region's rules"),
+            );
+        }
+        (Kind::Local | Kind::Any, _, true) => {
+            answer.step("cluster", format!("{name}: as the service's policy says"));
+        }
+    }
+}
+
+/// The kind of a target that is one.
+const ENDPOINT: &str = "endpoint";
+
+/// How the detail of an endpoint begins that takes no requests.
+const DRAINING: &str = "draining";
+
+#[derive(Default)]
+struct Answer(Explanation);
+
+impl Answer {
+    fn step(&mut self, name: &str, detail: String) {
+        self.0.steps.push(ExplainStep {
+            name: name.to_owned(),
+            detail,
+        });
+    }
+
+    /// The filter turns the request away.
+    fn refuse(&mut self, step: &str, refusal: &Refusal) {
+        self.step(step, format!("refused: {}", refusal.message()));
+        "refused".clone_into(&mut self.0.outcome);
+        refusal.code().as_str().clone_into(&mut self.0.error);
+    }
+
+    /// Envoy turns it away.
+    fn fail(&mut self, code: &str, detail: String) {
+        self.step("cluster", detail);
+        "refused".clone_into(&mut self.0.outcome);
+        code.clone_into(&mut self.0.error);
+        self.0.destination.clear();
+    }
+
+    fn endpoints(&mut self, target: &ClusterName, facts: &dyn Facts) {
+        let mut all = facts.endpoints(&target.service);
+        // Those that take no requests last.
+        all.sort_by(|a, b| {
+            let key = |e: &Endpoint| (e.draining, e.id.clone());
+            key(&a.checked).cmp(&key(&b.checked))
+        });
+        for endpoint in all.iter().map(|entry| &entry.checked) {
+            if target.version.is_none() || endpoint.version_label == target.version {
+                self.0.targets.push(ExplainTarget {
+                    address: endpoint.address.to_string(),
+                    kind: ENDPOINT.to_owned(),
+                    detail: endpoint_words(endpoint),
+                });
+            }
+        }
+    }
+
+    fn gateways(&mut self, region: &RegionName, gateways: &[Address], distance: u32) {
+        for address in gateways {
+            self.0.targets.push(ExplainTarget {
+                address: address.to_string(),
+                kind: "gateway".to_owned(),
+                detail: format!("of {region}, distance {distance}, over mutual TLS"),
+            });
+        }
+    }
+}
+
+fn endpoint_words(endpoint: &Endpoint) -> String {
+    let mut words = Vec::new();
+    if endpoint.draining {
+        words.push(format!("{DRAINING}: takes no new requests"));
+    }
+    words.push(format!("weight {}", endpoint.weight));
+    if let Some(zone) = &endpoint.zone {
+        words.push(format!("zone {zone}"));
+    }
+    if let Some(version) = endpoint.version_label.as_ref().map(VersionLabel::as_str) {
+        words.push(format!("version {version}"));
+    }
+    words.join(", ")
+}
