@@ -155,6 +155,7 @@ fn services(api: &Api) -> Result<(HealthReporter, Router)> {
         .build_v1()
         .context("cannot serve the schema's descriptors")?;
     let registry = RegistryServer::new(api.clone());
+    let registry = registry.max_decoding_message_size(api::http::BODY_LIMIT);
     let router = grpc(grpc(grpc(Router::new(), registry), health), reflection);
     Ok((reporter, router))
 }

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{json, metrics::CONTENT_TYPE as METRICS_TYPE, record::Invalid, registry::Outcome};
 
-/// Most bytes of a request's body.
-const BODY_LIMIT: usize = 1024 * 1024;
+/// Most bytes of a request's body; the same for gRPC.
+pub const BODY_LIMIT: usize = 1024 * 1024;
 
 type Parameters = HashMap<String, String>;
 

@@ -14,11 +14,14 @@ use crate::{
 };
 
 fn start(directory: &std::path::Path) -> (Registrar, tokio::task::JoinHandle<()>) {
+    start_on(Arc::new(RedbStore::open(directory).unwrap()))
+}
+
+fn start_on(store: Arc<RedbStore>) -> (Registrar, tokio::task::JoinHandle<()>) {
     let home = Home {
         region: "us".parse().unwrap(),
         trust_bundle: String::new(),
     };
-    let store = Arc::new(RedbStore::open(directory).unwrap());
     let (registrar, follower) =
         Registrar::new(store, Registry::new(home), Arc::new(Metrics::default()));
     (registrar, tokio::spawn(follower.run(|_| {})))
@@ -137,4 +140,45 @@ async fn a_silent_endpoint_is_removed() {
     })
     .await;
     assert!(has("stays"));
+}
+
+/// Two servers on one store, as with a replicated one: any of them takes any write, and they agree.
+#[tokio::test]
+async fn replicas_agree_and_share_heartbeats() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Arc::new(RedbStore::open(directory.path()).unwrap());
+    let (here, _here) = start_on(store.clone());
+    let (there, _there) = start_on(store);
+    soon(here.loaded()).await;
+    soon(there.loaded()).await;
+    soon(here.write(|r, _| r.put_service(service("pay"))))
+        .await
+        .unwrap();
+    soon(here.write(|r, now| r.put_endpoint(endpoint("a", 1), now)))
+        .await
+        .unwrap();
+    let has = |registrar: &Registrar| {
+        let (service, id) = ("pay".parse().unwrap(), EndpointId::parse("a").unwrap());
+        let registry = registrar.shared().read();
+        registry.endpoint(&service, &id).is_some()
+    };
+    soon(async {
+        while !has(&there) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    // Longer than two leases, with heartbeats to the other one only.
+    for _ in 0..12 {
+        sleep(Duration::from_millis(200)).await;
+        let beat = soon(there.write(|r, now| r.put_endpoint(endpoint("a", 1), now)));
+        assert_eq!(beat.await.unwrap().0, Outcome::Unchanged);
+        assert!(has(&here) && has(&there));
+    }
+    soon(async {
+        while has(&here) || has(&there) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }

@@ -21,18 +21,17 @@ impl Key {
     /// Reads a store key; `None`: it names no record.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        match text.split_once('/')? {
-            ("services", name) => Some(Self::Service(name.parse().ok()?)),
-            ("regions", name) => Some(Self::Region(name.parse().ok()?)),
+        let key = match text.split_once('/')? {
+            ("services", name) => Self::Service(name.parse().ok()?),
+            ("regions", name) => Self::Region(name.parse().ok()?),
             ("endpoints", rest) => {
                 let (service, id) = rest.split_once('/')?;
-                Some(Self::Endpoint(
-                    service.parse().ok()?,
-                    EndpointId::parse(id).ok()?,
-                ))
+                Self::Endpoint(service.parse().ok()?, EndpointId::parse(id).ok()?)
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        // Names fold their case, and a record must not have two keys.
+        (key.to_string() == text).then_some(key)
     }
 
     /// The start of the keys of all endpoints of a service.

@@ -1,6 +1,7 @@
 //! The registry over a store that is a plain map: version rules, heartbeats, drains, leases, guards, quarantine.
 
 mod leases;
+mod replay;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -362,6 +363,7 @@ fn a_bad_record_is_set_aside_alone() {
     let records = vec![
         stored("endpoints/pay/a", 1, "\u{7}garbage"),
         stored("nonsense", 2, ""),
+        stored("services/PAY", 2, encoded(r#"{"name": "pay"}"#)),
         stored(
             "services/pay",
             3,
@@ -377,7 +379,15 @@ fn a_bad_record_is_set_aside_alone() {
         .keys()
         .map(String::as_str)
         .collect();
-    assert_eq!(aside, ["endpoints/pay/a", "nonsense", "services/shop"]);
+    assert_eq!(
+        aside,
+        [
+            "endpoints/pay/a",
+            "nonsense",
+            "services/PAY",
+            "services/shop"
+        ]
+    );
     assert_eq!(world.registry.services().count(), 1);
 
     // A good record that turns bad stays in force as it was.
