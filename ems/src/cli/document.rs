@@ -30,7 +30,7 @@ The other fields are those of the HTTP API (/openapi.json). A field that does no
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Record {
     Region(v1::Region),
-    Service(v1::Service),
+    Service(Box<v1::Service>),
     Endpoint(v1::Endpoint),
 }
 
@@ -145,7 +145,7 @@ fn document_to_record(document: Value) -> Result<Record, (Option<String>, Invali
     let title = title_of(&kind, &fields);
     let named = |invalid| (title.clone(), invalid);
     let record = match &*kind {
-        "Service" => Record::Service(message(fields).map_err(named)?),
+        "Service" => Record::Service(Box::new(message(fields).map_err(named)?)),
         "Endpoint" => Record::Endpoint(message(fields).map_err(named)?),
         "Region" => Record::Region(message(fields).map_err(named)?),
         _ => {
@@ -208,7 +208,7 @@ pub(super) fn to_json(record: &Record) -> anyhow::Result<Value> {
 fn to_fields(record: &Record) -> Result<Vec<(String, Value)>, Invalid> {
     let (kind, value) = match record {
         Record::Region(region) => ("Region", json::write(region)?),
-        Record::Service(service) => ("Service", json::write(service)?),
+        Record::Service(service) => ("Service", json::write(&**service)?),
         Record::Endpoint(endpoint) => ("Endpoint", json::write(endpoint)?),
     };
     let mut fields = vec![("kind".to_owned(), Value::from(kind))];

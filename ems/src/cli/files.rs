@@ -133,7 +133,7 @@ impl Client {
                 .map(|r| r.into_inner().version),
             Record::Service(service) => self
                 .registry
-                .put_service(service)
+                .put_service(*service)
                 .await
                 .map(|r| r.into_inner().version),
             Record::Endpoint(endpoint) => self

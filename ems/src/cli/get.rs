@@ -118,7 +118,10 @@ impl Client {
             }
         };
         let found = found.map_err(|status| self.error("cannot get services", &status))?;
-        Ok(found.into_iter().map(Record::Service).collect())
+        Ok(found
+            .into_iter()
+            .map(|service| Record::Service(Box::new(service)))
+            .collect())
     }
 
     async fn endpoints(&mut self, name: Option<&str>) -> Result<Vec<Record>> {
@@ -319,7 +322,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            services_table(&[Record::Service(service)]),
+            services_table(&[Record::Service(Box::new(service))]),
             "NAME  VERSION  PROTOCOL  BALANCING      CALLERS\n\
              pay   3        auto      least_request  everybody\n"
         );

@@ -1,3 +1,5 @@
+//! Documents and their faults, as tables.
+
 use super::*;
 
 fn files(texts: &[&str]) -> Vec<(String, String)> {

@@ -1,3 +1,5 @@
+//! Who is woken by what.
+
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     task::Wake,

@@ -1,3 +1,5 @@
+//! What is shown of nodes.
+
 use std::{collections::HashMap, time::Duration};
 
 use envoy_types::pb::{

@@ -1,3 +1,5 @@
+//! What is written here, read by prost.
+
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
 use prost::Message;
 

@@ -138,6 +138,10 @@ impl Client {
                 name => drop(known.names.remove(name)),
             }
         }
+        if self.mode == Mode::Delta {
+            // Even if the same request asks for it again, it starts anew.
+            known.sent.retain(|name, _| !minus.contains(name));
+        }
         for name in &plus {
             match &**name {
                 "*" => known.wildcard = true,
