@@ -223,6 +223,7 @@ impl Ems {
         let mut command = Command::new(artifact::ems()?);
         command.args(["bootstrap", "--kind", node.kind]);
         command.args(["--region", self.region()]);
+        command.args(["--node-id", &node.file_name(self.region())]);
         if !node.service.is_empty() {
             command.args(["--service", &node.service]);
         }
@@ -330,8 +331,8 @@ fn launch(dir: &WorkDir, options: &EmsOptions, xds: &Port, api: &Port) -> Result
     let mut command = Command::new(artifact::ems()?);
     command
         .args(["serve", "--region", &options.region])
-        .args(["--xds-listen", &xds.address()])
-        .args(["--api-listen", &api.address()])
+        .args(["--xds-address", &xds.address()])
+        .args(["--http-address", &api.address()])
         .arg("--data-dir")
         .arg(dir.path().join(format!("{name}-data")))
         .args(&options.arguments);

@@ -25,5 +25,5 @@ pub use load::{Load, LoadReport};
 pub use port::Port;
 pub use process::Process;
 pub use region::{Mesh, Region};
-pub use wait::eventually;
+pub use wait::{eventually, within};
 pub use workdir::WorkDir;

@@ -10,5 +10,19 @@
     reason = "a test that meets what it does not expect has failed"
 )]
 
+mod any_region;
+mod control_plane;
+mod endpoints;
+mod example;
 mod filter;
+mod hostile;
+mod identity;
+mod old_envoy;
+mod partition;
+mod policy;
+mod protocols;
+mod refusals;
+mod registry;
+mod routes;
+mod stage;
 mod standalone;

@@ -1,0 +1,245 @@
+//! Every refusal of the contract, as HTTP callers and as gRPC callers see it.
+
+use std::time::{Duration, Instant};
+
+use isthmus_tests::Envoy;
+use isthmus_upstream::Client;
+use serde_json::json;
+use tonic::Code;
+
+use crate::stage::{self, shared};
+
+/// How a refusal looks.
+#[derive(Clone, Copy)]
+struct Refusal {
+    code: &'static str,
+    http: u16,
+    grpc: Code,
+}
+
+const fn refusal(code: &'static str, http: u16, grpc: Code) -> Refusal {
+    Refusal { code, http, grpc }
+}
+
+const BAD_SERVICE: Refusal = refusal("bad_service", 400, Code::InvalidArgument);
+const BAD_REGION: Refusal = refusal("bad_region", 400, Code::InvalidArgument);
+const BAD_VERSION: Refusal = refusal("bad_version", 400, Code::InvalidArgument);
+const MISSING_SERVICE: Refusal = refusal("missing_service", 400, Code::InvalidArgument);
+const UNKNOWN_REGION: Refusal = refusal("unknown_region", 404, Code::NotFound);
+const UNKNOWN_SERVICE: Refusal = refusal("unknown_service", 404, Code::NotFound);
+const NO_HEALTHY_ENDPOINT: Refusal = refusal("no_healthy_endpoint", 503, Code::Unavailable);
+const DENIED: Refusal = refusal("denied", 403, Code::PermissionDenied);
+const LOOP: Refusal = refusal("loop", 508, Code::FailedPrecondition);
+
+/// Asks over HTTP and over gRPC, and compares what both are told.
+fn check(envoy: &Envoy, headers: &[(&str, &str)], expected: Refusal) {
+    let call = headers
+        .iter()
+        .fold(envoy.call("GET", "/"), |call, (name, value)| {
+            call.header(name, value)
+        });
+    let reply = call.send().unwrap();
+    assert_eq!(
+        (reply.error(), reply.status),
+        (Some(expected.code), expected.http),
+        "{headers:?}: {reply:?}"
+    );
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/json"),
+        "{reply:?}"
+    );
+    assert_eq!(reply.header("grpc-status"), None, "{reply:?}");
+    let body = reply.json();
+    assert_eq!(body["error"], expected.code, "{reply:?}");
+    assert!(
+        body["message"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{reply:?}"
+    );
+    assert_eq!(
+        reply.body.trim_end().lines().count(),
+        1,
+        "one line: {reply:?}"
+    );
+
+    let caller = Client::new(&envoy.address()).unwrap();
+    let status = caller.say(headers, "").unwrap_err();
+    assert_eq!(status.code(), expected.grpc, "{headers:?}: {status:?}");
+    let error = status
+        .metadata()
+        .get("x-mesh-error")
+        .map(|value| value.to_str().unwrap());
+    assert_eq!(error, Some(expected.code), "{headers:?}: {status:?}");
+    assert!(!status.message().is_empty(), "{headers:?}: {status:?}");
+}
+
+#[test]
+fn malformed_names() {
+    let stage = shared();
+    let long = "a".repeat(254);
+    for (headers, expected) in [
+        (vec![("x-mesh-service", "no_underscore")], BAD_SERVICE),
+        (vec![("x-mesh-service", "-dash")], BAD_SERVICE),
+        (vec![("x-mesh-service", "")], BAD_SERVICE),
+        (vec![("x-mesh-service", &long)], BAD_SERVICE),
+        (
+            vec![("x-mesh-service", "payments"), ("x-mesh-region", "e.u")],
+            BAD_REGION,
+        ),
+        (
+            vec![("x-mesh-service", "payments"), ("x-mesh-region", "")],
+            BAD_REGION,
+        ),
+        (
+            vec![("x-mesh-service", "payments"), ("x-mesh-version", "a b")],
+            BAD_VERSION,
+        ),
+        // Well formed, but the service allows no pins: here, and at the gateway over there.
+        (
+            vec![("x-mesh-service", "payments"), ("x-mesh-version", "v2")],
+            BAD_VERSION,
+        ),
+        (
+            vec![
+                ("x-mesh-service", "payments"),
+                ("x-mesh-region", "eu"),
+                ("x-mesh-version", "v2"),
+            ],
+            BAD_VERSION,
+        ),
+    ] {
+        check(&stage.mesh.us.host, &headers, expected);
+    }
+}
+
+#[test]
+fn a_missing_service() {
+    let stage = shared();
+    // A gRPC caller always names one, by its path; so this is for HTTP.
+    for headers in [
+        vec![],
+        vec![("x-mesh-region", "eu")],
+        vec![("host", "payments.example")],
+    ] {
+        let call = headers.iter().fold(
+            stage.mesh.us.host.call("GET", "/"),
+            |call, (name, value)| call.header(name, value),
+        );
+        let reply = call.send().unwrap();
+        assert_eq!(
+            (reply.error(), reply.status),
+            (Some(MISSING_SERVICE.code), MISSING_SERVICE.http),
+            "{headers:?}: {reply:?}"
+        );
+    }
+    // A path that names none is malformed.
+    let reply = stage
+        .mesh
+        .us
+        .host
+        .call("POST", "/")
+        .header("content-type", "application/grpc")
+        .send()
+        .unwrap();
+    assert_eq!(reply.header("grpc-status"), Some("3"), "{reply:?}");
+    assert_eq!(reply.error(), Some(BAD_SERVICE.code), "{reply:?}");
+}
+
+#[test]
+fn unknown_names() {
+    let stage = shared();
+    for (region, expected) in [
+        ("us", UNKNOWN_SERVICE),
+        ("eu", UNKNOWN_SERVICE),
+        ("any", UNKNOWN_SERVICE),
+        ("mars", UNKNOWN_REGION),
+    ] {
+        let headers = [("x-mesh-service", "nobody"), ("x-mesh-region", region)];
+        check(&stage.mesh.us.host, &headers, expected);
+    }
+}
+
+#[test]
+fn an_unknown_service_is_told_at_once() {
+    let stage = shared();
+    // Each name for the first time, and then again. Envoy's own limit for finding a cluster is 5 s.
+    for n in [0, 1, 2, 0, 1, 2] {
+        for region in ["us", "eu", "any"] {
+            let begin = Instant::now();
+            let reply = stage
+                .mesh
+                .us
+                .host
+                .get(&format!("nobody-{n}"), region)
+                .unwrap();
+            let took = begin.elapsed();
+            assert_eq!(
+                reply.error(),
+                Some(UNKNOWN_SERVICE.code),
+                "{region}: {reply:?}"
+            );
+            assert!(took < Duration::from_secs(3), "{region}: took {took:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_is_there() {
+    let stage = shared();
+    stage
+        .mesh
+        .us
+        .ems
+        .put_service("deserted", json!({}))
+        .unwrap();
+    for (host, region) in [(&stage.mesh.us.host, "us"), (&stage.mesh.eu.host, "us")] {
+        let headers = [("x-mesh-service", "deserted"), ("x-mesh-region", region)];
+        check(host, &headers, NO_HEALTHY_ENDPOINT);
+    }
+}
+
+#[test]
+fn access_is_denied_here_and_at_the_gateway() {
+    let stage = shared();
+    let (us, eu) = (&stage.mesh.us, &stage.mesh.eu);
+    let rule = json!({"access": {"allow": ["eu/client", "us/billing"]}});
+    let _vault = stage::service_for(us, "vault", rule, "vault-1", &eu.host);
+    // The rule travels on its own way, so it may come after the endpoint.
+    stage::refuses(&us.host, "vault", "us", "denied");
+    check(&us.host, &[("x-mesh-service", "vault")], DENIED);
+
+    us.ems
+        .put_service("vault", json!({"access": {"allow": ["us/*"]}}))
+        .unwrap();
+    stage::reaches(&us.host, "vault", "us", "vault-1");
+    stage::refuses(&eu.host, "vault", "us", "denied");
+    let headers = [("x-mesh-service", "vault"), ("x-mesh-region", "us")];
+    check(&eu.host, &headers, DENIED);
+
+    us.ems
+        .put_service("vault", json!({"access": {"allow": []}}))
+        .unwrap();
+    stage::refuses(&us.host, "vault", "us", "denied");
+    us.ems.put_service("vault", json!({})).unwrap();
+    stage::reaches(&eu.host, "vault", "us", "vault-1");
+}
+
+#[test]
+fn a_gateway_sends_nothing_out_again() {
+    let stage = shared();
+    let caller = crate::identity::Insider::of(&stage.mesh.us, &stage.mesh.eu);
+    for headers in [
+        vec![("x-mesh-service", "payments"), ("x-mesh-region", "us")],
+        vec![("x-mesh-service", "payments"), ("x-mesh-region", "mars")],
+        vec![
+            ("x-mesh-service", "payments"),
+            ("x-mesh-region", "eu"),
+            ("x-mesh-hops", "1"),
+        ],
+        vec![("x-mesh-service", "payments"), ("x-mesh-hops", "no number")],
+    ] {
+        check(&caller.envoy, &headers, LOOP);
+    }
+}
