@@ -68,7 +68,7 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge.
     Http2,
-    /// HTTP/2, and retries look at gRPC statuses too.
+    /// HTTP/2, for services that speak gRPC.
     Grpc,
 }
 

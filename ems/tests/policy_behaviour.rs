@@ -45,6 +45,16 @@ impl World {
     }
 }
 
+/// Steady requests for `payments` in `us`.
+fn load(envoy: &Envoy) -> Load {
+    let (url, agent) = (format!("http://{}/", envoy.address()), http::agent(LIMIT));
+    Load::start(2, Duration::from_millis(2), move || {
+        let call = Call::on(&agent, "GET", url.clone());
+        let reply = call.service("payments").region("us").send()?.ok()?;
+        Ok(who(&reply))
+    })
+}
+
 /// Who answered.
 fn who(reply: &Reply) -> String {
     reply.json()["upstream"]
@@ -222,4 +232,90 @@ fn zones() {
         (10..50).contains(&share("aware"))
     })
     .unwrap();
+}
+
+#[test]
+fn endpoints_come_drain_and_go_and_no_request_fails() {
+    let world = World::start();
+    let [a, b] = ["a", "b"].map(|id| Upstream::start(id).unwrap());
+    world.us.service("payments", json!({}));
+    world.us.endpoint("payments", "a", a.port(), json!({}));
+    let load = load(&world.host);
+    load.answered_more(20).unwrap();
+    let moved = |from: &str, to: &str| {
+        eventually(&format!("requests move from {from} to {to}"), || {
+            let before = load.report();
+            load.answered_more(20).unwrap();
+            let after = load.report();
+            after.by(from) == before.by(from) && after.by(to) > before.by(to)
+        })
+        .unwrap();
+    };
+    world.us.endpoint("payments", "b", b.port(), json!({}));
+    eventually("b has its share", || load.report().by("b") > 5).unwrap();
+    world
+        .us
+        .endpoint("payments", "a", a.port(), json!({"draining": true}));
+    moved("a", "b");
+    world.us.endpoint("payments", "a", a.port(), json!({}));
+    eventually("a is back", || {
+        let before = load.report().by("a");
+        load.answered_more(10).unwrap();
+        load.report().by("a") > before
+    })
+    .unwrap();
+    world.us.delete_endpoint("payments", "b");
+    moved("b", "a");
+    let report = load.finish();
+    assert_eq!(report.failed, 0, "{:?}", report.failures);
+}
+
+#[test]
+fn what_a_node_uses_is_there_beforehand_and_the_rest_on_demand() {
+    let us = Region::start("us");
+    us.region(&us, 1, 0);
+    let here = Upstream::start("here").unwrap();
+    for name in ["payments", "ledger"] {
+        us.service(name, json!({}));
+        us.endpoint(name, "a", here.port(), json!({}));
+    }
+    let envoy = us.envoy(
+        "sidecar",
+        &["--service", "orders", "--uses", "payments,later"],
+    );
+    assert!(envoy.has_cluster("payments.us") && !envoy.has_cluster("ledger.us"));
+    let since = Instant::now();
+    for (name, status) in [
+        ("payments", 200),
+        ("ledger", 200),
+        ("later", 404),
+        ("nobody", 404),
+        ("nobody", 404),
+    ] {
+        assert_eq!(envoy.get(name, "us").unwrap().status, status, "{name}");
+    }
+    assert!(
+        since.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        since.elapsed()
+    );
+    us.service("later", json!({}));
+    us.endpoint("later", "a", here.port(), json!({}));
+    eventually("the service is there", || {
+        envoy.get("later", "us").unwrap().status == 200
+    })
+    .unwrap();
+    assert_eq!(us.rejections(), Vec::<String>::new());
+}
+
+#[test]
+fn an_eager_node_has_everything_beforehand() {
+    let us = Region::start("us");
+    us.region(&us, 1, 0);
+    us.service("payments", json!({}));
+    let envoy = us.envoy("host", &["--service", "orders", "--eager"]);
+    assert!(envoy.has_cluster("payments.us"));
+    us.service("ledger", json!({}));
+    eventually("the new service", || envoy.has_cluster("ledger.us")).unwrap();
+    assert_eq!(us.rejections(), Vec::<String>::new());
 }

@@ -81,6 +81,10 @@ fn service_errors_name_their_paths() {
         ),
         (r#"{"name": "a", "healthCheck": {}}"#, "healthCheck"),
         (
+            r#"{"name": "a", "protocol": "http1", "healthCheck": {"grpc": {}}}"#,
+            "healthCheck.grpc",
+        ),
+        (
             r#"{"name": "a", "healthCheck": {"interval": "0.01s", "timeout": "2h", "healthyThreshold": 0, "http": {"path": "x y"}}}"#,
             "healthCheck.interval healthCheck.timeout healthCheck.healthyThreshold healthCheck.http.path healthCheck.http.path",
         ),

@@ -122,6 +122,13 @@ impl Policy {
             .health_check
             .as_ref()
             .map(|raw| errors.within("healthCheck", |errors| health_check(raw, errors)));
+        let asks_grpc = |check: &HealthCheck| matches!(check.probe, Probe::Grpc { .. });
+        if protocol == Protocol::Http1 && health_check.as_ref().is_some_and(asks_grpc) {
+            errors.add(
+                "healthCheck.grpc",
+                "needs HTTP/2: set protocol to grpc, http2 or auto, or check with http or tcp",
+            );
+        }
         let max_stream_duration = errors.duration(
             "maxStreamDuration",
             raw.max_stream_duration.as_ref(),
