@@ -162,6 +162,10 @@ impl Subscription {
             limits.check_name(&name)?;
             wanted.insert(name.into(), ());
         }
+        // Before names are forgotten: what the wildcard covers is not.
+        if wildcard && !self.wildcard {
+            self.join_wildcard(false, view, actions);
+        }
         let gone: Vec<_> = self
             .entries
             .iter()
@@ -176,10 +180,8 @@ impl Subscription {
                 self.want(name, false, limits, actions)?;
             }
         }
-        match (wildcard, self.wildcard) {
-            (true, false) => self.join_wildcard(false, view, actions),
-            (false, true) => self.leave_wildcard(actions),
-            _ => {}
+        if !wildcard {
+            self.leave_wildcard(actions);
         }
         // A client that comes back with everything it needs: only where the server alone decides what that is.
         if first && self.wildcard && self.is_full() && !self.named && !version.is_empty() {
