@@ -212,6 +212,22 @@ async fn requests_and_their_answers() {
         ("GET", "/v1/nodes", Value::Null, 200, "/nodes", json!([])),
         (
             "GET",
+            "/v1/explain?service=pay&region=us&header=x-mesh-hops:0",
+            Value::Null,
+            200,
+            "/error",
+            json!("no_healthy_endpoint"),
+        ),
+        (
+            "GET",
+            "/v1/explain?service=pay&region=mars",
+            Value::Null,
+            200,
+            "/error",
+            json!("unknown_region"),
+        ),
+        (
+            "GET",
             "/v1/explain?colour=red",
             Value::Null,
             400,
