@@ -8,6 +8,16 @@ pub struct ApplySchemaRequest {
     #[prost(string, tag = "2")]
     pub statements: ::prost::alloc::string::String,
 }
+impl ::prost::Name for ApplySchemaRequest {
+    const NAME: &'static str = "ApplySchemaRequest";
+    const PACKAGE: &'static str = "schema_update.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "schema_update.v1.ApplySchemaRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/schema_update.v1.ApplySchemaRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ApplySchemaResponse {
     /// The database that answered, and where it runs.
@@ -23,6 +33,16 @@ pub struct ApplySchemaResponse {
     /// Whether this request put it in force; false when it already was.
     #[prost(bool, tag = "5")]
     pub changed: bool,
+}
+impl ::prost::Name for ApplySchemaResponse {
+    const NAME: &'static str = "ApplySchemaResponse";
+    const PACKAGE: &'static str = "schema_update.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "schema_update.v1.ApplySchemaResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/schema_update.v1.ApplySchemaResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod schema_update_service_client {

@@ -7,6 +7,16 @@ pub struct EchoRequest {
     #[prost(uint32, tag = "2")]
     pub delay_ms: u32,
 }
+impl ::prost::Name for EchoRequest {
+    const NAME: &'static str = "EchoRequest";
+    const PACKAGE: &'static str = "isthmus.test.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.test.v1.EchoRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.test.v1.EchoRequest".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct EchoResponse {
     #[prost(string, tag = "1")]
@@ -20,6 +30,16 @@ pub struct EchoResponse {
         ::prost::alloc::string::String,
         ::prost::alloc::string::String,
     >,
+}
+impl ::prost::Name for EchoResponse {
+    const NAME: &'static str = "EchoResponse";
+    const PACKAGE: &'static str = "isthmus.test.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.test.v1.EchoResponse".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.test.v1.EchoResponse".into()
+    }
 }
 /// Generated client implementations.
 pub mod echo_client {
