@@ -38,8 +38,8 @@ pub struct Outcome {
     pub answer: Result<ApplySchemaResponse, Status>,
     /// How long it took.
     pub latency: Duration,
-    /// What the mesh says it decided, when asked for.
-    pub receipt: Option<String>,
+    /// What each Envoy on the way decided, in the order of the way; empty unless asked for.
+    pub receipts: Vec<String>,
 }
 
 /// How to call.
@@ -75,15 +75,18 @@ impl FanOut {
             Ok(response) => response.metadata(),
             Err(status) => status.metadata(),
         };
-        let receipt = headers
-            .get("x-mesh-receipt")
-            .and_then(|receipt| receipt.to_str().ok())
-            .map(str::to_owned);
+        // The Envoy nearest to the database adds its receipt first.
+        let mut receipts: Vec<String> = headers
+            .get_all("x-mesh-receipt")
+            .iter()
+            .filter_map(|receipt| receipt.to_str().ok().map(str::to_owned))
+            .collect();
+        receipts.reverse();
         Outcome {
             target: target.clone(),
             answer: answer.map(Response::into_inner),
             latency,
-            receipt,
+            receipts,
         }
     }
 

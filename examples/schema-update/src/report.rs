@@ -20,8 +20,8 @@ pub struct Row {
     pub answer: String,
     /// Milliseconds.
     pub latency_ms: u64,
-    /// The mesh's receipt; empty unless asked for.
-    pub receipt: String,
+    /// What each Envoy on the way decided; empty unless asked for.
+    pub receipts: Vec<String>,
 }
 
 impl Row {
@@ -38,24 +38,24 @@ impl Row {
             }
             Err(status) => (code(status.code()), status.message().to_owned()),
         };
-        let receipt = outcome.receipt.clone().unwrap_or_default();
         Row {
             database: outcome.target.database.clone(),
             region: outcome.target.region.clone(),
-            path: path(&receipt),
+            path: path(&outcome.receipts),
             status,
             answer,
             latency_ms: u64::try_from(outcome.latency.as_millis()).unwrap_or(u64::MAX),
-            receipt,
+            receipts: outcome.receipts.clone(),
         }
     }
 }
 
-/// The way a request went, by its receipt: a list with one item for each Envoy that decided something.
-fn path(receipt: &str) -> &'static str {
-    if receipt.contains("kind=remote") || receipt.contains("mode=gateway") {
+/// The way a request went, by its receipts.
+fn path(receipts: &[String]) -> &'static str {
+    let says = |part: &str| receipts.iter().any(|receipt| receipt.contains(part));
+    if says("kind=remote") || says("mode=gateway") {
         "gateway"
-    } else if receipt.contains("kind=local") {
+    } else if says("kind=local") {
         "local"
     } else {
         "-"
@@ -74,23 +74,30 @@ fn code(code: Code) -> String {
     name
 }
 
-/// All rows, in columns as wide as they need.
+/// All rows, in columns as wide as they need. Each further receipt has a line of its own.
 pub fn table(rows: &[Row]) -> String {
     let header = [
         "DATABASE", "REGION", "PATH", "STATUS", "LATENCY", "ANSWER", "RECEIPT",
     ];
     let mut lines = vec![header.map(str::to_owned)];
-    lines.extend(rows.iter().map(|row| {
-        [
+    for row in rows {
+        let mut receipts = row.receipts.iter().cloned();
+        lines.push([
             row.database.clone(),
             row.region.clone(),
             row.path.to_owned(),
             row.status.clone(),
             format!("{} ms", row.latency_ms),
             row.answer.clone(),
-            row.receipt.clone(),
-        ]
-    }));
+            receipts.next().unwrap_or_default(),
+        ]);
+        lines.extend(receipts.map(|receipt| {
+            let mut line = header.map(|_| String::new());
+            let [.., last] = &mut line;
+            *last = receipt;
+            line
+        }));
+    }
     let widths: Vec<usize> = (0..header.len())
         .map(|column| {
             let width =
@@ -116,23 +123,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_is_read_from_the_receipt() {
-        for (receipt, expected) in [
-            (
-                r#""us";mode=outbound;config="7";rule="open";kind=local;destination="a.us""#,
-                "local",
-            ),
-            (
-                r#""us";mode=outbound;config="7";rule="open";kind=remote;destination="a.eu""#,
-                "gateway",
-            ),
-            (
-                r#""eu";mode=gateway;kind=local;destination="a.eu", "us";mode=outbound;kind=any"#,
-                "gateway",
-            ),
-            ("", "-"),
+    fn the_path_is_read_from_the_receipts() {
+        let local = r#""us";mode=outbound;config="7";rule="open";kind=local;destination="a.us""#;
+        let remote = r#""us";mode=outbound;config="7";rule="open";kind=remote;destination="a.eu""#;
+        let any = r#""us";mode=outbound;config="7";rule="open";kind=any;destination="a.any""#;
+        let gateway = r#""eu";mode=gateway;config="9";rule="open";kind=local;destination="a.eu""#;
+        for (receipts, expected) in [
+            (vec![local], "local"),
+            (vec![remote], "gateway"),
+            (vec![any, gateway], "gateway"),
+            (vec![], "-"),
         ] {
-            assert_eq!(path(receipt), expected, "{receipt}");
+            let receipts: Vec<String> = receipts.into_iter().map(str::to_owned).collect();
+            assert_eq!(path(&receipts), expected, "{receipts:?}");
         }
     }
 
@@ -156,12 +159,17 @@ mod tests {
             status: "ok".to_owned(),
             answer: "1 in eu applied version 3".to_owned(),
             latency_ms: 7,
-            receipt: String::new(),
+            receipts: vec!["one".to_owned(), "two".to_owned()],
         };
         assert_eq!(
             table(&[row]),
-            "DATABASE   REGION  PATH     STATUS  LATENCY  ANSWER                     RECEIPT\n\
-             orders-db  eu      gateway  ok      7 ms     1 in eu applied version 3\n"
+            [
+                "DATABASE   REGION  PATH     STATUS  LATENCY  ANSWER                     RECEIPT",
+                "orders-db  eu      gateway  ok      7 ms     1 in eu applied version 3  one",
+                "                                                                        two",
+                "",
+            ]
+            .join("\n")
         );
     }
 }

@@ -74,12 +74,19 @@ fn every_database_in_both_regions_takes_the_schema() {
             "local"
         };
         assert_eq!(row["path"], path, "{row}");
+        let receipts = row["receipts"].as_array().map(Vec::len);
+        assert_eq!(
+            receipts,
+            Some(if path == "gateway" { 2 } else { 1 }),
+            "{row}"
+        );
         let answer = row["answer"].as_str().unwrap();
         let expected = format!("1 in {} applied version 1", row["region"].as_str().unwrap());
         assert_eq!(answer, expected, "{row}");
     }
     let table = updater(false);
-    assert_eq!(table.lines().count(), 2 + 4, "{table}");
+    // A title, the header, a line for each database, and one more for each gateway on the way.
+    assert_eq!(table.lines().count(), 2 + 4 + 2, "{table}");
     assert!(
         table.contains("gateway") && table.contains("had version 1"),
         "{table}"
