@@ -197,3 +197,27 @@ fn a_new_service_is_reachable_without_a_restart() {
         stage::refuses(host, "newborn", "us", "unknown_service");
     }
 }
+
+#[test]
+fn an_endpoint_may_have_a_name_for_an_address() {
+    let stage = shared();
+    let (us, eu) = (&stage.mesh.us, &stage.mesh.eu);
+    us.ems.put_service("named", json!({})).unwrap();
+    let upstream = Upstream::start("named-1").unwrap();
+    let record = json!({"address": "localhost", "port": upstream.port()});
+    us.ems
+        .put_endpoint_record("named", "named-1", record)
+        .unwrap();
+    for host in [&us.host, &eu.host] {
+        stage::reaches(host, "named", "us", "named-1");
+    }
+    // And from a name to an address, without a gap.
+    let load = stage::load(&us.host, "named", "us");
+    let _second = stage::endpoint(us, "named", "named-2");
+    us.ems.delete_endpoint("named", "named-1").unwrap();
+    eventually("the other to take over", || {
+        load.report().by("named-2") > 20
+    })
+    .unwrap();
+    none_failed(load);
+}

@@ -1,6 +1,6 @@
 //! Regions stand alone: what happens between them, or to the other one, is not felt within.
 
-use isthmus_tests::{Mesh, eventually};
+use isthmus_tests::{Link, Mesh, Region, ems::Node, eventually};
 use serde_json::json;
 
 use crate::stage::{self, none_failed};
@@ -33,4 +33,73 @@ fn a_cut_between_the_regions() {
     stage::reaches(&us.host, "shop", "eu", "shop-eu");
     none_failed(here);
     none_failed(anywhere);
+}
+
+#[test]
+fn gateways_come_and_go_under_load() {
+    let mesh = Mesh::start().unwrap();
+    let (us, eu) = (&mesh.us, &mesh.eu);
+    let _eu = stage::service_for(eu, "shop", json!({}), "shop-eu", &us.host);
+    let second = eu.envoy(&Node::gateway().named("second-gateway")).unwrap();
+    let second = Link::to(&second.address())
+        .map(|link| (link, second))
+        .unwrap();
+    let (first_port, second_port) = (mesh.us_to_eu.port(), second.0.port());
+    let gateways = |ports: &[u16]| {
+        let mut record = us.ems.get_region("eu").unwrap();
+        let fields = record.as_object_mut().unwrap();
+        fields.retain(|field, _| ["trustBundle", "distance"].contains(&field.as_str()));
+        let gateways: Vec<_> = ports
+            .iter()
+            .map(|port| json!({"address": "127.0.0.1", "port": port}))
+            .collect();
+        fields.insert("gateways".to_owned(), gateways.into());
+        us.ems.put_region("eu", record).unwrap();
+    };
+    let load = stage::load(&us.host, "shop", "eu");
+    load.answered_more(50).unwrap();
+
+    gateways(&[first_port, second_port]);
+    eventually("the second gateway to be used", || {
+        second.0.connections() > 0
+    })
+    .unwrap();
+    load.answered_more(50).unwrap();
+    gateways(&[second_port]);
+    eventually("the first gateway to be left", || {
+        !us.host.sends_to("shop.eu", first_port)
+    })
+    .unwrap();
+    load.answered_more(50).unwrap();
+    gateways(&[first_port]);
+    eventually("the second gateway to be left", || {
+        !us.host.sends_to("shop.eu", second_port)
+    })
+    .unwrap();
+    load.answered_more(50).unwrap();
+    none_failed(load);
+}
+
+#[test]
+fn the_default_region_is_for_the_operator_to_say() {
+    let options = isthmus_tests::ems::EmsOptions {
+        region: "us".to_owned(),
+        arguments: vec!["--default-region".to_owned(), "eu".to_owned()],
+    };
+    let us = Region::with(options).unwrap();
+    let stage = stage::shared();
+    stage.mesh.eu.introduce_to(&us).unwrap();
+    let reply = eventually("requests without a region to leave it", || {
+        let reply = us
+            .host
+            .call("GET", "/")
+            .service("payments")
+            .debug()
+            .send()
+            .ok()?;
+        let receipt = reply.header("x-mesh-receipt")?.to_owned();
+        receipt.contains("payments.eu").then_some(receipt)
+    })
+    .unwrap();
+    assert!(reply.contains("kind=remote"), "{reply}");
 }
