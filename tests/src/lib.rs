@@ -2,7 +2,7 @@
 //!
 //! A guard starts something, waits until it is of use, and stops it when dropped, also on panic, when the program exits
 //! and (on Linux) when the program is killed. The end-to-end tests, `cargo xtask demo` and the benches share them, so
-//! they depend on little: the demo waits for this crate. Nothing here knows what Isthmus decides or why; that is what
+//! they depend on little: the demo waits for this crate. Nothing here judges what Isthmus decides; that is what
 //! the tests in `tests/` are about.
 
 pub mod artifact;

@@ -2,15 +2,19 @@
 
 use std::thread;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 
 use crate::{
     ems::{Ems, EmsOptions, Node},
     envoy::Envoy,
     link::Link,
+    wait::eventually,
     workdir::WorkDir,
 };
+
+/// A service that does not exist, to ask for when only the way there is of interest.
+const NOBODY: &str = "nobody-at-all";
 
 /// One region: EMS, a gateway, and a host Envoy with whom callers talk.
 #[derive(Debug)]
@@ -68,7 +72,7 @@ impl Region {
         Ok(())
     }
 
-    /// Tells another region of this one: its gateways and its roots.
+    /// Tells another region of this one (its gateways and its roots), and waits until callers there may name it.
     pub fn introduce_to(&self, other: &Region) -> Result<()> {
         self.introduce_by(other, self.gateway.port())
     }
@@ -84,7 +88,25 @@ impl Region {
         fields.remove("local");
         fields.insert("gateways".to_owned(), gateways(gateway));
         other.ems.put_region(&self.name, record)?;
-        Ok(())
+        eventually(
+            &format!("{} to know region {}", other.name, self.name),
+            || {
+                let reply = other.host.get(NOBODY, &self.name)?;
+                ensure!(reply.error() != Some("unknown_region"), "{reply:?}");
+                Ok(())
+            },
+        )
+    }
+
+    /// Waits until requests from here get into another region.
+    fn wait_for_way_to(&self, other: &Region) -> Result<()> {
+        let way = format!("a way from {} to {}", self.name, other.name);
+        eventually(&way, || {
+            let reply = self.host.get(NOBODY, &other.name)?;
+            // Said by the gateway over there: both sides' Envoys have what they need.
+            ensure!(reply.error() == Some("unknown_service"), "{reply:?}");
+            Ok(())
+        })
     }
 
     /// The folder of its files.
@@ -131,6 +153,8 @@ impl Mesh {
         let eu_to_us = Link::to(&us.gateway.address())?;
         eu.introduce_by(&us, us_to_eu.port())?;
         us.introduce_by(&eu, eu_to_us.port())?;
+        us.wait_for_way_to(&eu)?;
+        eu.wait_for_way_to(&us)?;
         Ok(Mesh {
             eu,
             us,
