@@ -11,7 +11,7 @@ WORKDIR /src
 COPY . .
 RUN mkdir /skeleton && cp Cargo.lock /skeleton/ && find . -name Cargo.toml -exec cp --parents {} /skeleton/ \; && \
     cd /skeleton && for manifest in */Cargo.toml */*/Cargo.toml; do \
-        crate=$(dirname "$manifest") && mkdir "$crate/src" && touch "$crate/src/lib.rs" && \
+        crate=$(dirname "$manifest") && mkdir "$crate/src" && echo '//! Empty.' > "$crate/src/lib.rs" && \
         echo 'fn main() {}' > "$crate/src/main.rs" || exit 1; \
     done
 
@@ -26,10 +26,11 @@ COPY --from=skeleton /skeleton .
 RUN cargo build --locked --release --package ems --package schema-update && \
     cargo build --locked --profile wasm --target wasm32-wasip1 --package isthmus-filter
 
-# What is ours.
+# What is ours. Cargo goes by time stamps, and those of a checkout may be older than the empty crates.
 WORKDIR /src
 COPY . .
-RUN cargo build --locked --release --package ems --package schema-update && \
+RUN find . -name '*.rs' -exec touch {} + && \
+    cargo build --locked --release --package ems --package schema-update && \
     cargo build --locked --profile wasm --target wasm32-wasip1 --package isthmus-filter && \
     mkdir /out && cp /target/release/ems /target/release/schema-database /target/release/schema-updater \
         /target/wasm32-wasip1/wasm/isthmus_filter.wasm /out/
