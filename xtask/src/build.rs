@@ -1,10 +1,12 @@
 //! Building what the other commands start: the programs for this machine, and the filter for Envoy.
 
+use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 
-use crate::{setup, shell};
+use crate::setup::{self, envoy};
+use crate::shell;
 
 /// The programs that a mesh and the example are made of.
 pub(crate) fn programs() -> Result<()> {
@@ -33,21 +35,18 @@ pub(crate) fn filter() -> Result<()> {
 
 /// Everything that the demo starts, from nothing: what can go side by side does.
 ///
-/// The programs take longest, so they go first and alone show their progress; Envoy is a download, and the filter is
-/// optimised by one thread at the time when the programs wait for their linker.
+/// The programs take longest, so they alone show their progress. The filter is optimised by one thread, and Envoy is a
+/// download: both fit beside them.
 pub(crate) fn for_demo() -> Result<()> {
     let start = Instant::now();
-    let filter_and_envoy = || -> Result<()> {
-        setup::demo()?;
-        filter()
-    };
-    std::thread::scope(|scope| {
-        let other = scope.spawn(filter_and_envoy);
-        let built = programs();
-        let other = other
-            .join()
-            .map_err(|_| anyhow!("a thread of the build panicked"))?;
-        built.and(other)
+    thread::scope(|scope| {
+        let envoy = scope.spawn(|| envoy::ensure(&envoy::CURRENT));
+        let filter = scope.spawn(|| setup::filter().and_then(|()| filter()));
+        let programs = programs();
+        let others = [envoy.join(), filter.join()];
+        others.into_iter().fold(programs, |so_far, other| {
+            so_far.and(other.map_err(|_| anyhow!("a thread of the build panicked"))?)
+        })
     })?;
     eprintln!("build: done ({:.1} s)", start.elapsed().as_secs_f32());
     Ok(())

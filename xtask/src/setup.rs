@@ -7,11 +7,13 @@ pub(crate) mod envoy;
 mod python;
 mod rust;
 
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::Result;
 
 use crate::args::Purpose;
+use crate::shell;
 
 /// Installs what is missing for a purpose.
 pub(crate) fn run(purpose: Purpose) -> Result<()> {
@@ -29,8 +31,13 @@ pub(crate) fn run(purpose: Purpose) -> Result<()> {
 
 /// What the demo needs.
 pub(crate) fn demo() -> Result<()> {
-    rust::target("wasm32-wasip1")?;
+    filter()?;
     envoy::ensure(&envoy::CURRENT)
+}
+
+/// What building the filter needs.
+pub(crate) fn filter() -> Result<()> {
+    rust::target("wasm32-wasip1")
 }
 
 /// What the tests need.
@@ -61,7 +68,15 @@ pub(crate) fn ci() -> Result<()> {
 pub(crate) fn compose_test() -> Result<()> {
     demo()?;
     debian::ensure(&debian::DOCKER)?;
+    if has_compose_plugin() {
+        return Ok(());
+    }
     debian::ensure(&debian::COMPOSE)
+}
+
+/// Whether `docker compose` works, so that `docker-compose` is not needed.
+pub(crate) fn has_compose_plugin() -> bool {
+    shell::output(Command::new("docker").args(["compose", "version"])).is_ok()
 }
 
 pub(crate) use rust::{cargo_deny_path, wasm_test_runner_path};

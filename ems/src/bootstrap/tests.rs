@@ -1,3 +1,5 @@
+//! What is asked for, and the bootstrap that it makes.
+
 use clap::Parser;
 use serde_json::Value;
 

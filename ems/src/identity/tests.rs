@@ -1,3 +1,5 @@
+//! Certificates: what they say, how long, and who believes them.
+
 use std::{
     cell::Cell,
     path::Path,

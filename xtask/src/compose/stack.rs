@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::base;
-use crate::shell;
+use crate::{setup, shell};
 
 /// A stack of its own beside one that somebody may be running.
 const PROJECT: &str = "isthmus-compose-test";
@@ -174,8 +174,7 @@ fn service_of(container: &str) -> Result<String> {
 
 /// `docker compose` where there is one, else `docker-compose`.
 fn compose() -> Command {
-    let mut command = if shell::output(Command::new("docker").args(["compose", "version"])).is_ok()
-    {
+    let mut command = if setup::has_compose_plugin() {
         let mut command = Command::new("docker");
         command.arg("compose");
         command
