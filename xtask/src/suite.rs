@@ -67,16 +67,12 @@ pub(crate) fn e2e(arguments: &[OsString]) -> Result<()> {
 
 /// Runs a measurement: its output is the result, so nothing else may go to standard output.
 pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
+    let mut bench = shell::cargo(["run", "--quiet", "--package", "isthmus-bench", "--"]);
+    if arguments.is_empty() {
+        // The list of measurements, which takes none of what measuring takes.
+        return shell::run_to(bench.arg("--help"));
+    }
     setup::bench()?;
-    shell::run_to(
-        shell::cargo([
-            "run",
-            "--quiet",
-            "--release",
-            "--package",
-            "isthmus-bench",
-            "--",
-        ])
-        .args(arguments),
-    )
+    build::filter()?;
+    shell::run_to(bench.args(arguments))
 }
