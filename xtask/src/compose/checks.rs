@@ -11,7 +11,7 @@ use super::stack::Stack;
 use crate::interrupt::Interrupt;
 
 /// For what has to start or heal in containers on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The longest that a caller may wait to be told that another region is away.
 const QUICK: Duration = Duration::from_secs(5);
