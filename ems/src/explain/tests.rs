@@ -1,3 +1,5 @@
+//! What is asked, and what is explained.
+
 use isthmus_model::RegionName;
 
 use super::*;
