@@ -85,14 +85,7 @@ pub(super) const ALL: &[Step] = &[
 
 /// `cargo test` over everything that runs on this machine.
 pub(super) fn cargo_test(arguments: &[OsString]) -> Command {
-    // The filter crate is for wasm alone; what it decides is tested in the model, what it does in the end-to-end tests.
-    let mut command = shell::cargo([
-        "test",
-        "--workspace",
-        "--exclude",
-        "isthmus-filter",
-        "--no-fail-fast",
-    ]);
+    let mut command = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
     command.args(arguments);
     command
 }
@@ -146,13 +139,7 @@ fn wasm_tables(_: Scope, tally: &mut Tally) -> Result<Outcome> {
 
 fn clippy(_: Scope, _: &mut Tally) -> Result<Outcome> {
     let strict = ["--", "--deny", "warnings"];
-    let native = [
-        "clippy",
-        "--workspace",
-        "--exclude",
-        "isthmus-filter",
-        "--all-targets",
-    ];
+    let native = ["clippy", "--workspace", "--all-targets"];
     shell::run(shell::cargo(native).args(strict))?;
     let wasm = [
         "clippy",
