@@ -117,8 +117,7 @@ impl Settings {
 
 /// How many destinations may be in use that no record vouches for: a service that only another region knows, a version
 /// that no endpoint runs; and as many again that nobody knows. Callers choose these names, each costs memory here and in
-/// Envoy, and Envoy never forgets one. Past the limit they are not made: callers are told `unknown_service`, after
-/// a while.
+/// Envoy, and Envoy never forgets one. Past the limit they are not made: callers are told `unresolved`, after a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// For one connected node.

@@ -1,7 +1,8 @@
 //! Why a request is turned away, in the words that callers see: one stable code each, with its HTTP and gRPC status.
 //!
-//! Some codes are said by Envoy and not by the filter ([`Code::UnknownService`], [`Code::NoHealthyEndpoint`]): they are
-//! here because whoever writes Envoy's `local_reply_config` takes codes, statuses and bodies from this table too.
+//! Some codes are said by Envoy and not by the filter ([`Code::UnknownService`], [`Code::NoHealthyEndpoint`],
+//! [`Code::Unresolved`]): they are here because what writes Envoy's `local_reply_config` takes codes and statuses from
+//! this table too.
 
 use std::{borrow::Cow, fmt};
 
@@ -22,6 +23,8 @@ pub enum Code {
     UnknownService,
     /// The service is known, but nobody can take the request (said by Envoy).
     NoHealthyEndpoint,
+    /// The control plane does not say where the service is: out of reach, or asked for too many names (said by Envoy).
+    Unresolved,
     /// The service's access rule does not allow the caller.
     Denied,
     /// Over a rate limit.
@@ -34,7 +37,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in the docs.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MissingService,
         Self::BadService,
         Self::BadRegion,
@@ -42,6 +45,7 @@ impl Code {
         Self::UnknownRegion,
         Self::UnknownService,
         Self::NoHealthyEndpoint,
+        Self::Unresolved,
         Self::Denied,
         Self::RateLimited,
         Self::Loop,
@@ -59,6 +63,7 @@ impl Code {
             Self::UnknownRegion => "unknown_region",
             Self::UnknownService => "unknown_service",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
+            Self::Unresolved => "unresolved",
             Self::Denied => "denied",
             Self::RateLimited => "rate_limited",
             Self::Loop => "loop",
@@ -75,7 +80,7 @@ impl Code {
             Self::UnknownRegion | Self::UnknownService => 404,
             Self::RateLimited => 429,
             Self::Internal => 500,
-            Self::NoHealthyEndpoint => 503,
+            Self::NoHealthyEndpoint | Self::Unresolved => 503,
             Self::Loop => 508,
         }
     }
@@ -97,7 +102,7 @@ impl Code {
             // INTERNAL
             Self::Internal => 13,
             // UNAVAILABLE
-            Self::NoHealthyEndpoint => 14,
+            Self::NoHealthyEndpoint | Self::Unresolved => 14,
         }
     }
 }

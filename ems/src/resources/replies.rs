@@ -1,5 +1,5 @@
-//! Envoy's own refusals in the words of the request contract: a cluster that does not exist is `unknown_service`, one
-//! that nobody answers for is `no_healthy_endpoint`.
+//! Envoy's own refusals in the words of the request contract: a service that does not exist is `unknown_service`, one
+//! that nobody answers for is `no_healthy_endpoint`, one that EMS did not speak of is `unresolved`.
 //!
 //! gRPC callers have mappers of their own: theirs sets `grpc-status`, which plain HTTP callers must not see.
 
@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::{
     extensions::filters::network::http_connection_manager::v3::{LocalReplyConfig, ResponseMapper},
     r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
 };
-use isthmus_model::config::RawHeaders;
+use isthmus_model::{config::RawHeaders, refusal::Code};
 
 use super::encode::{inline, u32_value};
 
@@ -26,28 +26,29 @@ use super::encode::{inline, u32_value};
 struct Refusal {
     /// Envoy's response flags for it.
     flags: &'static [&'static str],
-    code: &'static str,
+    code: Code,
     message: &'static str,
-    http: u32,
-    grpc: u32,
 }
 
-const REFUSALS: [Refusal; 2] = [
+const REFUSALS: [Refusal; 3] = [
     Refusal {
-        // No cluster, or one that drops everything because EMS says so: see `cluster::unknown`.
-        flags: &["NC", "UDO"],
-        code: "unknown_service",
+        // A cluster that drops everything because EMS says so: see `cluster::unknown`.
+        flags: &["UDO"],
+        code: Code::UnknownService,
         message: "no such service",
-        http: 404,
-        grpc: 5,
+    },
+    Refusal {
+        // No cluster: EMS, which has one for every name that is asked for, did not answer. To say that there is no such
+        // service would be a guess, and callers do not try again after a 404.
+        flags: &["NC"],
+        code: Code::Unresolved,
+        message: "the control plane does not say where this is",
     },
     Refusal {
         // No healthy host, or none that could be connected to: in both cases nobody saw the request.
         flags: &["UH", "UF"],
-        code: "no_healthy_endpoint",
+        code: Code::NoHealthyEndpoint,
         message: "nobody can take requests for it now",
-        http: 503,
-        grpc: 14,
     },
 ];
 
@@ -91,15 +92,15 @@ fn grpc(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
         filter: Some(filter(FilterSpecifier::AndFilter(AndFilter {
             filters: vec![flagged(refusal), is_grpc],
         }))),
-        status_code: u32_value(refusal.http),
+        status_code: u32_value(u32::from(refusal.code.http_status())),
         // Becomes `grpc-message`.
         body_format_override: Some(format(
             format!("{}: {}", refusal.message, destination(headers)),
             "text/plain",
         )),
         headers_to_add: vec![
-            overwrite("grpc-status", &refusal.grpc.to_string()),
-            overwrite(&headers.error, refusal.code),
+            overwrite("grpc-status", &refusal.code.grpc_status().to_string()),
+            overwrite(&headers.error, refusal.code.as_str()),
         ],
         ..Default::default()
     }
@@ -115,9 +116,9 @@ fn http(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
     );
     ResponseMapper {
         filter: Some(flagged(refusal)),
-        status_code: u32_value(refusal.http),
+        status_code: u32_value(u32::from(refusal.code.http_status())),
         body_format_override: Some(format(body, "application/json")),
-        headers_to_add: vec![overwrite(&headers.error, refusal.code)],
+        headers_to_add: vec![overwrite(&headers.error, refusal.code.as_str())],
         ..Default::default()
     }
 }

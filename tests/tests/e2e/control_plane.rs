@@ -90,6 +90,23 @@ fn a_restart_costs_no_request_and_no_push() {
 }
 
 #[test]
+fn without_ems_what_is_known_goes_on_and_what_is_not_is_unresolved() {
+    let mut region = Region::start("us").unwrap();
+    let _known = stage::service(&region, "known", json!({}), "known-1");
+    region.ems.put_service("unseen", json!({})).unwrap();
+    let _unseen = stage::endpoint(&region, "unseen", "unseen-1");
+    region.ems.stop();
+
+    let reply = region.host.get("unseen", "us").unwrap();
+    assert_eq!((reply.status, reply.error()), (503, Some("unresolved")));
+    let reply = region.host.get("known", "us").unwrap();
+    assert_eq!(reply.json()["upstream"], "known-1", "{reply:?}");
+
+    region.ems.start_again().unwrap();
+    stage::reaches(&region.host, "unseen", "us", "unseen-1");
+}
+
+#[test]
 fn what_was_written_survives_a_crash() {
     let dir = WorkDir::new("crash").unwrap();
     let mut ems = isthmus_tests::Ems::start(&dir, "us").unwrap();
