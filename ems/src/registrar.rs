@@ -161,6 +161,10 @@ impl Registrar {
             match effect {
                 Effect::Nothing => return Ok((outcome, answer)),
                 Effect::Renew(key) => {
+                    // Here before it is answered, so that nothing answered can lapse; the store tells the other servers.
+                    if !self.shared.write().heartbeat(&key, now().steady) {
+                        continue;
+                    }
                     let renewed = self.store.renew(vec![key]).await;
                     renewed.map_err(WriteError::Store)?;
                     return Ok((outcome, answer));
@@ -264,9 +268,9 @@ impl Follower {
 
     async fn expire(&mut self) {
         let (due, transactions) = {
-            let registry = self.registrar.shared.read();
+            let mut registry = self.registrar.shared.write();
             let due = registry.leases().due(Instant::now());
-            let transactions = registry.expire(&due.lapsed);
+            let transactions = registry.expire(&due);
             (due, transactions)
         };
         for (service, ids) in &due.lapsed {

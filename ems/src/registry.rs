@@ -227,7 +227,21 @@ impl Registry {
         affected
     }
 
-    /// Renews leases.
+    /// Renews the lease of a heartbeat, before it is answered; `false`: it came too late, and has to be planned again.
+    /// Whoever decides what lapsed ([`Registry::expire`]) does so before or after it, never at the same time.
+    pub fn heartbeat(&mut self, key: &str, now: Instant) -> bool {
+        let Some(Key::Endpoint(service, id)) = Key::parse(key) else {
+            return false;
+        };
+        let there = self.endpoint(&service, &id).is_some();
+        let in_time = there && !self.leases.is_ending(&service, &id);
+        if in_time {
+            self.leases.renew(&service, &id, now);
+        }
+        in_time
+    }
+
+    /// Renews leases, as another server was told.
     pub fn renewed(&mut self, keys: &[String], now: Instant) {
         for key in keys {
             if let Some(Key::Endpoint(service, id)) = Key::parse(key) {

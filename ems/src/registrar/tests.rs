@@ -142,6 +142,37 @@ async fn a_silent_endpoint_is_removed() {
     assert!(has("stays"));
 }
 
+/// The renewal must not wait for its way through the store: the endpoint could lapse behind the answer's back.
+#[tokio::test]
+async fn an_answered_heartbeat_has_renewed_the_lease() {
+    let directory = tempfile::tempdir().unwrap();
+    let (registrar, follower) = start(directory.path());
+    soon(registrar.loaded()).await;
+    soon(registrar.write(|r, _| r.put_service(service("pay"))))
+        .await
+        .unwrap();
+    let put = || registrar.write(|r, now| r.put_endpoint(endpoint("a", 60), now));
+    soon(put()).await.unwrap();
+    // From here on nothing comes back from the store.
+    follower.abort();
+    let _ = follower.await;
+    let left = || {
+        let (service, id) = ("pay".parse().unwrap(), EndpointId::parse("a").unwrap());
+        let registry = registrar.shared().read();
+        registry.leases().left(&service, &id, super::now().steady)
+    };
+    let before = left().unwrap();
+    soon(async {
+        while left().unwrap() + Duration::from_millis(20) > before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let late = left().unwrap();
+    assert_eq!(soon(put()).await.unwrap().0, Outcome::Unchanged);
+    assert!(left().unwrap() > late);
+}
+
 /// Two servers on one store, as with a replicated one: any of them takes any write, and they agree.
 #[tokio::test]
 async fn replicas_agree_and_share_heartbeats() {

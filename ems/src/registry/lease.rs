@@ -38,6 +38,8 @@ struct ServiceLeases {
 struct Lease {
     ttl: Duration,
     renewed: Instant,
+    /// It was decided that it lapsed; only what is written to the store can save its endpoint now.
+    ending: bool,
 }
 
 /// What is to be done about leases that have run out.
@@ -59,8 +61,12 @@ impl Leases {
         now: Instant,
     ) {
         let leases = self.services.entry(service.clone()).or_default();
-        let renewed = now;
-        leases.held.insert(id.clone(), Lease { ttl, renewed });
+        let lease = Lease {
+            ttl,
+            renewed: now,
+            ending: false,
+        };
+        leases.held.insert(id.clone(), lease);
     }
 
     /// Renews a lease, if there is one.
@@ -68,7 +74,31 @@ impl Leases {
         let leases = self.services.get_mut(service);
         if let Some(lease) = leases.and_then(|leases| leases.held.get_mut(id)) {
             lease.renewed = now;
+            lease.ending = false;
         }
+    }
+
+    /// Marks what is about to be removed, and nothing else.
+    pub(super) fn mark(&mut self, due: &Due) {
+        for (ids, ending) in [(&due.lapsed, true), (&due.held, false)] {
+            for (service, ids) in ids {
+                let Some(leases) = self.services.get_mut(service) else {
+                    continue;
+                };
+                for id in ids {
+                    if let Some(lease) = leases.held.get_mut(id) {
+                        lease.ending = ending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether it was decided that this lease lapsed, so that a renewal comes too late.
+    pub(super) fn is_ending(&self, service: &ServiceName, id: &EndpointId) -> bool {
+        let leases = self.services.get(service);
+        let lease = leases.and_then(|leases| leases.held.get(id));
+        lease.is_some_and(|lease| lease.ending)
     }
 
     /// Ends a lease with its endpoint. One that had run out counts as lapsed: whoever removed it, EMS here or another

@@ -5,8 +5,6 @@
 
 mod rejection;
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use isthmus_model::{RegionName, ServiceName};
 use isthmus_proto::v1;
@@ -14,7 +12,7 @@ use prost::Message;
 
 pub use rejection::Rejection;
 
-use super::{EndpointEntry, Key, Now, RegionEntry, Registry};
+use super::{Due, EndpointEntry, Key, Now, RegionEntry, Registry};
 use crate::{
     record::{Endpoint, EndpointId, Region, Service},
     store::{Guard, Transaction, Write},
@@ -150,7 +148,9 @@ impl Registry {
         message.expires_at = None;
         let said = message.draining.take();
         let entry = self.endpoint(&checked.service, &checked.id);
-        let key = Key::Endpoint(checked.service.clone(), checked.id);
+        let ending = self.leases.is_ending(&checked.service, &checked.id);
+        let service = Guard::Exists(Key::Service(checked.service.clone()).to_string());
+        let key = Key::Endpoint(checked.service, checked.id);
         let stored = entry.map(|entry| Standing {
             version: entry.message.version,
             same: same_but_draining(&message, entry),
@@ -177,15 +177,18 @@ impl Registry {
         let planned = match verdict {
             Verdict::Unchanged => {
                 message.version = stored.map_or(1, |stored| stored.version);
-                let effect = match checked.ttl {
-                    Some(_) => Effect::Renew(key.to_string()),
-                    None => Effect::Nothing,
-                };
-                unchanged(message, effect)
+                match checked.ttl {
+                    // Too late to renew: the same record again, which is a revision that its removal does not name.
+                    Some(_) if ending => Planned {
+                        outcome: Outcome::Unchanged,
+                        ..self.write(&key, message, vec![service])
+                    },
+                    Some(_) => unchanged(message, Effect::Renew(key.to_string())),
+                    None => unchanged(message, Effect::Nothing),
+                }
             }
             Verdict::Write(version) => {
                 message.version = version;
-                let service = Guard::Exists(Key::Service(checked.service).to_string());
                 self.write(&key, message, vec![service])
             }
         };
@@ -324,11 +327,13 @@ impl Registry {
         self.delete_record(&Key::Region(name.clone()), version, Vec::new())
     }
 
-    /// Removes endpoints whose leases have lapsed, each only if nobody wrote it meanwhile.
+    /// Removes endpoints whose leases have lapsed, each only if nobody wrote it meanwhile. From now on a heartbeat of
+    /// one of them is a write, so that one of the two finds that the other was first.
     #[must_use]
-    pub fn expire(&self, lapsed: &BTreeMap<ServiceName, Vec<EndpointId>>) -> Vec<Transaction> {
+    pub fn expire(&mut self, due: &Due) -> Vec<Transaction> {
+        self.leases.mark(due);
         let mut transactions = Vec::new();
-        for (service, ids) in lapsed {
+        for (service, ids) in &due.lapsed {
             for chunk in ids.chunks(EXPIRED_AT_ONCE) {
                 let mut transaction = Transaction::default();
                 for id in chunk {

@@ -103,9 +103,7 @@ impl World {
         self.affected.clear();
         match &planned.effect {
             Effect::Nothing => {}
-            Effect::Renew(key) => self
-                .registry
-                .renewed(std::slice::from_ref(key), self.now.steady),
+            Effect::Renew(key) => assert!(self.registry.heartbeat(key, self.now.steady)),
             Effect::Commit(transaction) => assert!(self.commit(transaction)),
         }
         Ok((planned.outcome, planned.answer))

@@ -2,18 +2,28 @@
 
 use std::time::Duration;
 
-use super::World;
+use isthmus_proto::v1;
+
+use super::{Effect, Outcome, World};
 
 const TTL: Duration = Duration::from_secs(30);
 /// Clients renew three times in each lease.
 const BEAT: Duration = Duration::from_secs(10);
 
+fn endpoint(id: &str) -> v1::Endpoint {
+    v1::Endpoint {
+        service: "pay".to_owned(),
+        id: id.to_owned(),
+        address: "10.0.0.1".to_owned(),
+        port: 80,
+        ttl: 30,
+        ..v1::Endpoint::default()
+    }
+}
+
 fn put(world: &mut World, id: &str) {
-    let text = format!(
-        r#"{{"service": "pay", "id": "{id}", "address": "10.0.0.1", "port": 80, "ttl": {}}}"#,
-        TTL.as_secs()
-    );
-    world.endpoint(&text).unwrap();
+    let planned = world.registry.put_endpoint(endpoint(id), world.now);
+    world.run(planned).unwrap();
 }
 
 /// Lets time pass: those in `alive` beat, those whose leases lapse are removed as EMS does it.
@@ -29,7 +39,7 @@ fn live(world: &mut World, alive: &str, beats: u32) {
 
 fn tick(world: &mut World) {
     let due = world.registry.leases().due(world.now.steady);
-    for transaction in world.registry.expire(&due.lapsed) {
+    for transaction in world.registry.expire(&due) {
         assert!(world.commit(&transaction));
     }
 }
@@ -130,4 +140,62 @@ fn the_end_of_a_lease_is_shown() {
     let entry = world.registry.endpoints["pay"]["a"].clone();
     let shown = world.registry.present_endpoint(&entry, world.now);
     assert_eq!(shown.expires_at.map(|at| at.seconds), Some(30));
+}
+
+/// Two endpoints that stay and one that has been silent for a whole lease.
+fn one_is_out() -> World {
+    let mut world = World::new();
+    world.service(r#"{"name": "pay"}"#).unwrap();
+    for id in ["a", "b", "c"] {
+        put(&mut world, id);
+    }
+    world.wait(TTL);
+    for id in ["a", "b"] {
+        put(&mut world, id);
+    }
+    world
+}
+
+#[test]
+fn a_heartbeat_before_the_decision_wins() {
+    let mut world = one_is_out();
+    put(&mut world, "c");
+    tick(&mut world);
+    assert_eq!(world.ids(), "a b c");
+}
+
+#[test]
+fn a_heartbeat_after_the_decision_is_a_write_and_one_of_the_two_is_refused() {
+    for heartbeat_first in [true, false] {
+        let mut world = one_is_out();
+        let version = world.registry.endpoints["pay"]["c"].message.version;
+        // Planned before the decision, and applied after it: too late, to be planned again.
+        let early = world.registry.put_endpoint(endpoint("c"), world.now);
+        let Effect::Renew(renew) = early.unwrap().effect else {
+            panic!("no renewal");
+        };
+        let due = world.registry.leases().due(world.now.steady);
+        let removals = world.registry.expire(&due);
+        assert!(!world.registry.heartbeat(&renew, world.now.steady));
+
+        let planned = world.registry.put_endpoint(endpoint("c"), world.now);
+        let planned = planned.unwrap();
+        assert_eq!(planned.outcome, Outcome::Unchanged);
+        assert_eq!(planned.answer.version, version);
+        let Effect::Commit(write) = planned.effect else {
+            panic!("only a renewal");
+        };
+        if heartbeat_first {
+            assert!(world.commit(&write));
+            assert!(!removals.iter().any(|removal| world.commit(removal)));
+            put(&mut world, "c");
+            tick(&mut world);
+        } else {
+            assert!(removals.iter().all(|removal| world.commit(removal)));
+            assert!(!world.commit(&write));
+            put(&mut world, "c");
+        }
+        assert_eq!(world.ids(), "a b c");
+        assert_eq!(world.registry.leases().count(), 3);
+    }
 }
