@@ -112,6 +112,40 @@ fn requests_arrive_over_either_protocol_here_and_there() {
     }
 }
 
+/// Half of the local endpoints drain: the others keep every request here, as nobody else is needed.
+#[test]
+fn any_stays_here_while_somebody_here_is_healthy() {
+    let world = World::start();
+    let there = Upstream::start("there").unwrap();
+    world.eu.service("payments", json!({}));
+    world.eu.endpoint("payments", "a", there.port(), json!({}));
+    world.us.service("payments", json!({}));
+    let here: Vec<_> = (0..4).map(|_| Upstream::start("here").unwrap()).collect();
+    let put = |n: usize, draining: bool| {
+        let record = json!({"draining": draining});
+        let port = here[n].port();
+        world
+            .us
+            .endpoint("payments", &format!("e{n}"), port, record);
+    };
+    let remote = || {
+        let replies = (0..100).map(|_| who(&world.host.get("payments", "any").unwrap()));
+        replies.filter(|who| who != "here").count()
+    };
+    (0..4).for_each(|n| put(n, false));
+    assert_eq!(remote(), 0);
+    for draining in [2, 3] {
+        (0..draining).for_each(|n| put(n, true));
+        eventually("the drained are known", || {
+            // The gateway is healthy too.
+            let healthy = world.host.stat("cluster.payments.any.membership_healthy");
+            healthy.unwrap() == 4 - draining as u64 + 1
+        })
+        .unwrap();
+        assert_eq!(remote(), 0, "{draining} of 4 drain");
+    }
+}
+
 #[test]
 fn a_changed_policy_counts_at_once_and_fails_no_request() {
     let world = World::start();

@@ -8,7 +8,8 @@ use envoy_types::pb::envoy::config::{
     core::v3::{HealthStatus, Locality},
     endpoint::v3::{
         ClusterLoadAssignment, Endpoint as EnvoyEndpoint, LbEndpoint, LocalityLbEndpoints,
-        endpoint::HealthCheckConfig, lb_endpoint::HostIdentifier,
+        cluster_load_assignment::Policy as AssignmentPolicy, endpoint::HealthCheckConfig,
+        lb_endpoint::HostIdentifier,
     },
 };
 use isthmus_model::{RegionName, VersionLabel};
@@ -91,11 +92,19 @@ pub(super) fn gateways(region: &Region, priority: u32) -> LocalityLbEndpoints {
     }
 }
 
+/// How much more than its share a healthy host is taken to bear, in per cent. Envoy's usual 140 sends requests on to the
+/// next priority once less than 72 % of one are healthy; here one healthy host in a thousand still keeps them.
+const OVERPROVISIONING: u32 = 100_000;
+
 /// A load assignment.
 pub(super) fn assignment(name: &str, endpoints: Vec<LocalityLbEndpoints>) -> ClusterLoadAssignment {
     ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints,
+        policy: Some(AssignmentPolicy {
+            overprovisioning_factor: u32_value(OVERPROVISIONING),
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

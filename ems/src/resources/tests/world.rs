@@ -228,7 +228,14 @@ pub(crate) fn cluster(view: &dyn View, name: &str) -> Option<Cluster> {
 pub(crate) fn standing(view: &dyn View, name: &str) -> &'static str {
     match cluster(view, name).map(|cluster| cluster.load_assignment) {
         None => "absent",
-        Some(Some(inside)) if inside.policy.is_some() => "unknown",
+        Some(Some(inside))
+            if inside
+                .policy
+                .as_ref()
+                .is_some_and(|p| !p.drop_overloads.is_empty()) =>
+        {
+            "unknown"
+        }
         Some(_) => "known",
     }
 }
