@@ -239,12 +239,16 @@ fn envoy_holds_what_the_record_says() {
     let (us, eu) = (Region::start("us"), Region::start("eu"));
     us.region(&eu, 1, 10);
     let cases = cases();
-    let mut uses = vec!["defaults.eu".to_owned(), "defaults.any".to_owned()];
+    let mut uses = ["defaults.eu", "defaults.any", "no-retries.any"]
+        .map(str::to_owned)
+        .to_vec();
     for case in &cases {
         us.service(case.name, case.record.clone());
         uses.push(case.name.to_owned());
     }
-    us.endpoint("defaults", "a", 1, json!({}));
+    for name in ["defaults", "no-retries"] {
+        us.endpoint(name, "a", 1, json!({}));
+    }
     let envoy = us.envoy("host", &["--service", "orders", "--uses", &uses.join(",")]);
     for case in &cases {
         check(&envoy, &format!("{}.us", case.name), &case.expect);
@@ -291,11 +295,23 @@ fn envoy_holds_what_the_record_says() {
             ),
             (
                 "HTTP/retry_policy/retry_priority/typed_config/update_frequency",
-                json!(1),
+                json!(2),
             ),
             (
                 "HTTP/retry_policy/retriable_headers/0/name",
                 json!("x-mesh-error"),
+            ),
+            ("/outlier_detection/enforcing_consecutive_5xx", json!(100)),
+        ],
+    );
+    check(
+        &envoy,
+        "no-retries.any",
+        &[
+            ("HTTP/retry_policy/num_retries", json!(2)),
+            (
+                "HTTP/retry_policy/retry_on",
+                json!("connect-failure,retriable-headers"),
             ),
         ],
     );

@@ -11,7 +11,7 @@ mod region;
 
 use std::time::{Duration, Instant};
 
-use isthmus_tests::{Call, Envoy, Load, Reply, eventually, http};
+use isthmus_tests::{Call, Envoy, Load, Port, Reply, eventually, http};
 use isthmus_upstream::{Client, Upstream};
 use region::Region;
 use serde_json::json;
@@ -143,6 +143,43 @@ fn any_stays_here_while_somebody_here_is_healthy() {
         })
         .unwrap();
         assert_eq!(remote(), 0, "{draining} of 4 drain");
+    }
+}
+
+/// One of the local endpoints is gone and nobody said so: the others are tried before another region is, and with
+/// retries off too, as nobody has seen the request.
+#[test]
+fn any_tries_here_again_before_it_leaves() {
+    let world = World::start();
+    let there = Upstream::start("there").unwrap();
+    let here: Vec<_> = (0..3).map(|_| Upstream::start("here").unwrap()).collect();
+    let gone = Port::reserve().unwrap();
+    world.eu.service("payments", json!({}));
+    world.eu.endpoint("payments", "a", there.port(), json!({}));
+    for attempts in [2, 0] {
+        let policy =
+            json!({"retries": {"attempts": attempts}, "outlierDetection": {"disabled": true}});
+        world.us.service("payments", policy);
+        for (n, upstream) in here.iter().enumerate() {
+            let id = format!("e{n}");
+            world
+                .us
+                .endpoint("payments", &id, upstream.port(), json!({}));
+        }
+        world
+            .us
+            .endpoint("payments", "gone", gone.number(), json!({}));
+        let replies = (0..100).map(|_| who(&world.host.get("payments", "any").unwrap()));
+        let elsewhere = replies.filter(|who| who != "here").count();
+        // Envoy picks at random and gives up to avoid the endpoint that failed after five times.
+        assert!(
+            elsewhere <= 2,
+            "{elsewhere} of 100 with {attempts} attempts"
+        );
+        let failed = world
+            .host
+            .stat("cluster.payments.any.upstream_cx_connect_fail");
+        assert!(failed.unwrap() > 0, "the endpoint that is gone was tried");
     }
 }
 

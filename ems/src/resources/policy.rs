@@ -55,6 +55,10 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// How long the answer may take.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many attempts of a request stay in one region before `any` goes on: an endpoint that just left is no reason to
+/// leave the region.
+const ATTEMPTS_PER_REGION: u32 = 2;
+
 /// What a cluster's endpoints are, as far as policy depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -130,16 +134,20 @@ fn speaks_http2(protocol: Protocol) -> bool {
 
 fn retry_policy(policy: &Policy, reach: Reach, error_header: &str) -> Option<RetryPolicy> {
     let retries = &policy.retries;
-    let mut on = retries.on.clone();
+    let mut on: Vec<&str> = retries.on.iter().map(String::as_str).collect();
     let mut attempts = retries.attempts;
     let mut retriable_headers = Vec::new();
     let mut retry_priority = None;
     if let Reach::Any { priorities } = reach
         && priorities > 1
     {
-        // Each attempt goes one region further, so there must be one for each.
-        attempts = attempts.max(priorities - 1);
-        on.push("retriable-headers".to_owned());
+        if attempts == 0 {
+            // Retries are off; going on to the next region is none where nobody has seen the request.
+            on = vec!["connect-failure"];
+        }
+        on.push("retriable-headers");
+        // Enough to come to the last region.
+        attempts = attempts.max(ATTEMPTS_PER_REGION.saturating_mul(priorities - 1));
         retriable_headers = ["unknown_service", "no_healthy_endpoint"]
             .map(|code| super::replies::header_is(error_header, code))
             .into();
@@ -147,7 +155,7 @@ fn retry_policy(policy: &Policy, reach: Reach, error_header: &str) -> Option<Ret
             name: "envoy.retry_priorities.previous_priorities".to_owned(),
             config_type: Some(retry_priority::ConfigType::TypedConfig(any(
                 &PreviousPrioritiesConfig {
-                    update_frequency: 1,
+                    update_frequency: ATTEMPTS_PER_REGION.cast_signed(),
                 },
             ))),
         });
@@ -207,9 +215,10 @@ pub(super) fn circuit_breakers(limits: &record::CircuitBreakers) -> Option<Circu
     })
 }
 
-/// When endpoints are ejected. Through gateways only failures to reach the gateway count: a 5xx there is the service's,
-/// and with the gateway the whole region would be gone for it. Only errors in a row eject; Envoy's own success-rate
-/// rule, on unless told otherwise, is off.
+/// When endpoints are ejected. Towards one region only failures to reach its gateways count: a 5xx there is the service's,
+/// and with the gateways the whole region would be gone for it. In `any`, where Envoy has one rule for local endpoints
+/// and gateways alike, answers count for both: a region that fails again and again is passed over, as there are others.
+/// Only errors in a row eject; Envoy's own success-rate rule, on unless told otherwise, is off.
 pub(super) fn outlier_detection(policy: &Policy, reach: Reach) -> Option<OutlierDetection> {
     let rule = policy.outlier_detection.as_ref()?;
     let responses = if reach == Reach::Gateways { 0 } else { 100 };
