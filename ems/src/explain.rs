@@ -8,15 +8,15 @@
 mod tests;
 
 use isthmus_model::{
-    Caller, ClusterName, Config, Decision, Identity, Kind, RawConfig, Refusal, RegionName, Request,
-    Route, ServiceName, VersionLabel,
+    Caller, ClusterName, Config, Decision, Identity, Kind, Peer, RawConfig, Refusal, RegionName,
+    Request, Route, ServiceName, VersionLabel,
 };
 use isthmus_proto::v1::{ExplainRequest, ExplainStep, ExplainTarget, Explanation};
 
 use crate::{
     identity::SpiffeId,
     record::{Address, Endpoint, Invalid},
-    resources::{Facts, NodeKind, Resources, nearest_regions},
+    resources::{Facts, NodeKind, Resources, nearest_regions, server_name},
 };
 
 /// Explains a request. A caller of this region speaks through its own Envoy, one of another region through
@@ -36,13 +36,24 @@ pub fn explain(question: &ExplainRequest, resources: &Resources) -> Result<Expla
         NodeKind::Host
     };
     let raw = resources.filter_config(kind, caller.as_ref().map(|(_, service)| service));
-    let peer = caller
+    let trust_domain = &settings.trust_domain;
+    let (id, name) = caller
         .as_ref()
         .filter(|_| arrives)
-        .map(|(region, service)| SpiffeId::service(&settings.trust_domain, region, service));
+        .map(|(region, service)| {
+            (
+                SpiffeId::service(trust_domain, region, service),
+                server_name(region, trust_domain),
+            )
+        })
+        .unzip();
+    let peer = Peer {
+        uri: id.as_ref().map(|id| id.as_str().as_bytes()),
+        server_name: name.as_ref().map(String::as_bytes),
+    };
     let mut answer = Answer::default();
     answer.step("caller", caller_words(&caller, arrives, &settings.region));
-    decide_and_follow(question, raw, peer.as_ref(), resources, &mut answer)?;
+    decide_and_follow(question, raw, peer, resources, &mut answer)?;
     Ok(answer.0)
 }
 
@@ -72,7 +83,7 @@ fn caller_words(caller: &Asker, arrives: bool, here: &RegionName) -> String {
 fn decide_and_follow(
     question: &ExplainRequest,
     raw: RawConfig,
-    peer: Option<&SpiffeId>,
+    peer: Peer<'_>,
     resources: &Resources,
     answer: &mut Answer,
 ) -> Result<(), Invalid> {
@@ -93,7 +104,7 @@ fn decide_and_follow(
         .iter()
         .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
     let request = Request::collect(config.headers(), pairs);
-    let caller = match Caller::parse(&config, &request, peer.map(|id| id.as_str().as_bytes())) {
+    let caller = match Caller::parse(&config, &request, peer) {
         Ok(caller) => caller,
         Err(refusal) => {
             answer.refuse("request", &refusal);

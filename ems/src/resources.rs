@@ -23,6 +23,7 @@ mod view;
 
 pub(crate) use cluster::by_distance as nearest_regions;
 pub use node::{Node, NodeKind};
+pub(crate) use tls::server_name;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 

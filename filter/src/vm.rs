@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 
 use isthmus_model::{
-    Caller, Code, Config, Decision, Kind, Mode, RawHeaders, Refusal, Request, Route, decide,
+    Caller, Code, Config, Decision, Kind, Mode, Peer, RawHeaders, Refusal, Request, Route, decide,
     write_receipt,
 };
 
@@ -26,8 +26,11 @@ const FLUSH_MILLISECONDS: u32 = 250;
 /// Since 1.33 Envoy keeps the route it had found before the filters ran, unless told to forget it.
 const FORGET_ROUTE: &str = "clear_route_cache";
 
-/// The URI of the peer's certificate.
+/// The first URI of the peer's certificate.
 const PEER_URI: &str = "connection\0uri_san_peer_certificate";
+
+/// The server name that the peer asked for, which chose the roots that its certificate was checked with.
+const SERVER_NAME: &str = "connection\0requested_server_name";
 
 thread_local! {
     static VM: RefCell<Vm> = RefCell::default();
@@ -131,11 +134,18 @@ impl Vm {
         if bytes.is_empty() || pairs.is_broken() {
             return refuse_internal("the headers could not be read", &mut self.counts);
         }
-        let peer = match config.mode() {
-            Mode::Outbound => None,
-            Mode::Gateway => abi::property(PEER_URI).ok(),
+        let (uri, server_name) = match config.mode() {
+            Mode::Outbound => (None, None),
+            Mode::Gateway => (
+                abi::property(PEER_URI).ok(),
+                abi::property(SERVER_NAME).ok(),
+            ),
         };
-        let caller = Caller::parse(config, &request, peer.as_deref());
+        let peer = Peer {
+            uri: uri.as_deref(),
+            server_name: server_name.as_deref(),
+        };
+        let caller = Caller::parse(config, &request, peer);
         let decision = match &caller {
             Ok(caller) => decide(config, caller),
             Err(refusal) => Decision::Reject(refusal.clone()),

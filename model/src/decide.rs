@@ -173,6 +173,17 @@ fn check_access<'a>(
                     ),
                 ));
             };
+            if !caller.vouched {
+                return Err(Refusal::new(
+                    Code::Denied,
+                    format!(
+                        "the peer certificate says {peer}, but the connection is not for callers of that region: its \
+                         server name has to be {}.{}",
+                        peer.region(),
+                        config.trust_domain()
+                    ),
+                ));
+            }
             match config.rule(&caller.service) {
                 None => Some(Granted::Open),
                 Some(rule) => rule.grants(peer),

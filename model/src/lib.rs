@@ -24,4 +24,4 @@ pub use decide::{Decision, Kind, Route, decide};
 pub use name::{ANY_REGION, ClusterName, Name, NameError, RegionName, ServiceName, VersionLabel};
 pub use receipt::write_receipt;
 pub use refusal::{Code, Refusal};
-pub use request::{Caller, Field, Request, Wish};
+pub use request::{Caller, Field, Peer, Request, Wish};

@@ -167,6 +167,31 @@ pub enum Wish<'a> {
     Region(Name<'a>),
 }
 
+/// What the connection says about the peer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peer<'a> {
+    /// The URI of its certificate: the first, if it has several.
+    pub uri: Option<&'a [u8]>,
+    /// The server name that it asked for. At a gateway that says which region's roots its certificate was checked with.
+    pub server_name: Option<&'a [u8]>,
+}
+
+impl Peer<'_> {
+    /// Whether the roots that its certificate was checked with may speak of this identity. A certificate can carry names
+    /// of two regions: the region that issued it vouches for its own ones only, whatever order they come in.
+    fn is_vouched(&self, identity: &Identity<'_>, trust_domain: &str) -> bool {
+        let Some(name) = self.server_name else {
+            return false;
+        };
+        // Host names are the same in either case.
+        let region = identity.region().as_bytes();
+        name.split_at_checked(region.len())
+            .filter(|(head, _)| head.eq_ignore_ascii_case(region))
+            .and_then(|(_, rest)| rest.strip_prefix(b"."))
+            .is_some_and(|rest| rest.eq_ignore_ascii_case(trust_domain.as_bytes()))
+    }
+}
+
 /// Who asks for what, in checked names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller<'a> {
@@ -178,12 +203,14 @@ pub struct Caller<'a> {
     pub version: Option<Name<'a>>,
     /// At a gateway: who the peer certificate says it is, if it says so in our way.
     pub peer: Option<Identity<'a>>,
+    /// At a gateway: whether the peer's own region says so.
+    pub vouched: bool,
     /// Whether the request passed a gateway already.
     pub passed_gateway: bool,
 }
 
 impl<'a> Caller<'a> {
-    /// Makes sense of a request. `peer_uri` is the URI of the peer certificate; only a gateway looks at it.
+    /// Makes sense of a request. Only a gateway looks at the peer.
     ///
     /// The service is named by the header; else by the path of a gRPC call; else by a host `<service>.mesh` or
     /// `<service>.<region>.mesh`. Service names may have dots, so of a host's labels the last one is a region if, and
@@ -191,11 +218,7 @@ impl<'a> Caller<'a> {
     ///
     /// # Errors
     /// The refusal, if a name is missing or malformed.
-    pub fn parse(
-        config: &Config,
-        request: &Request<'a>,
-        peer_uri: Option<&'a [u8]>,
-    ) -> Result<Self, Refusal> {
+    pub fn parse(config: &Config, request: &Request<'a>, peer: Peer<'a>) -> Result<Self, Refusal> {
         let names = config.headers();
         let (service, host_region) = find_service(config, request)?;
         let region = match request.region {
@@ -213,18 +236,23 @@ impl<'a> Caller<'a> {
             ),
             Field::Repeated => return Err(repeated(Code::BadVersion, &names.version)),
         };
-        let peer = match config.mode() {
+        let trust_domain = config.trust_domain();
+        let identity = match config.mode() {
             Mode::Outbound => None,
-            Mode::Gateway => {
-                peer_uri.and_then(|uri| Identity::from_spiffe(uri, config.trust_domain()))
-            }
+            Mode::Gateway => peer
+                .uri
+                .and_then(|uri| Identity::from_spiffe(uri, trust_domain)),
         };
-        let passed_gateway = request.passed_gateway(peer.as_ref());
+        let vouched = identity
+            .as_ref()
+            .is_some_and(|identity| peer.is_vouched(identity, trust_domain));
+        let passed_gateway = request.passed_gateway(identity.as_ref());
         Ok(Self {
             service,
             region,
             version,
-            peer,
+            peer: identity,
+            vouched,
             passed_gateway,
         })
     }

@@ -2,7 +2,8 @@
 //!
 //! The roots of a region vouch for names of that region only. On the way out that is plain: the cluster names both the
 //! root and the one identity it expects. On the way in a gateway has a filter chain for each region, told apart by the
-//! server name that the caller's side sends, so that no region can speak for another.
+//! server name that the caller's side sends. One of the peer's URIs has to be of that region; the filter, which goes by
+//! the first of them, sees to it that this one is. So no region can speak for another.
 
 use envoy_types::pb::envoy::{
     config::core::v3::TransportSocket,
@@ -38,7 +39,7 @@ pub(super) fn trust_region(name: &str) -> Option<RegionName> {
 }
 
 /// The server name that says which region a caller is of.
-fn server_name(caller_region: &RegionName, trust_domain: &str) -> String {
+pub(crate) fn server_name(caller_region: &RegionName, trust_domain: &str) -> String {
     format!("{caller_region}.{trust_domain}")
 }
 

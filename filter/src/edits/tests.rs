@@ -1,6 +1,6 @@
 //! Headers before and after.
 
-use isthmus_model::{Caller, Config, Decision, RawConfig, decide};
+use isthmus_model::{Caller, Config, Decision, Peer, RawConfig, decide};
 
 use super::*;
 
@@ -16,8 +16,11 @@ fn check(json: &str, headers: &[(&str, &str)], want: &[(&str, &str)]) {
     headers.push(("x-mesh-service", "payments"));
     let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
     let request = Request::collect(config.headers(), pairs);
-    let peer = b"spiffe://mesh.internal/region/eu/service/billing";
-    let caller = Caller::parse(&config, &request, Some(peer)).unwrap();
+    let peer = Peer {
+        uri: Some(b"spiffe://mesh.internal/region/eu/service/billing"),
+        server_name: Some(b"eu.mesh.internal"),
+    };
+    let caller = Caller::parse(&config, &request, peer).unwrap();
     let Decision::Route(route) = decide(&config, &caller) else {
         panic!("not routed");
     };

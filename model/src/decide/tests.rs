@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     request::{
-        Request,
+        Peer, Request,
         tests::{config, pairs},
     },
     testing::test,
@@ -30,10 +30,18 @@ const EU_GATEWAY: &str = r#"{
 const ORDERS: &str = "spiffe://mesh.internal/region/us/service/orders";
 
 /// Checks a decision: `<kind> <cluster> caller=<caller> hops=<n> rule=<rule>`, or `<code>: <message>`.
-fn check(json: &str, headers: &str, peer: Option<&str>, want: &str) {
+fn check(json: &str, headers: &str, uri: Option<&str>, want: &str) {
+    let peer = Peer {
+        uri: uri.map(str::as_bytes),
+        server_name: Some(b"us.mesh.internal"),
+    };
+    check_peer(json, headers, peer, want);
+}
+
+fn check_peer(json: &str, headers: &str, peer: Peer<'_>, want: &str) {
     let config = config(json);
     let request = Request::collect(config.headers(), pairs(headers));
-    let caller = Caller::parse(&config, &request, peer.map(str::as_bytes));
+    let caller = Caller::parse(&config, &request, peer);
     let caller = caller.expect("headers that make sense");
     let got = match decide(&config, &caller) {
         Decision::Reject(refusal) => refusal.to_string(),
@@ -243,39 +251,85 @@ fn hops() {
 }
 
 #[test]
+fn a_region_speaks_for_itself_alone() {
+    let says = |server_name: Option<&str>, uri: &str, want: &str| {
+        let peer = Peer {
+            uri: Some(uri.as_bytes()),
+            server_name: server_name.map(str::as_bytes),
+        };
+        // A service with a rule that lets the caller in, and one without rules.
+        check_peer(EU_GATEWAY, "x-mesh-service: a", peer, want);
+        if want.starts_with("denied") {
+            check_peer(EU_GATEWAY, "x-mesh-service: ledger", peer, want);
+        }
+    };
+    let ok = "local a.eu caller=us/orders hops=1 rule=open";
+    let no = |region: &str| {
+        format!(
+            "denied: the peer certificate says {region}/payments, but the connection is not for callers of that \
+             region: its server name has to be {region}.mesh.internal"
+        )
+    };
+    let payments =
+        |region: &str| format!("spiffe://mesh.internal/region/{region}/service/payments");
+    says(Some("us.mesh.internal"), ORDERS, ok);
+    says(Some("US.Mesh.Internal"), ORDERS, ok);
+    for name in [
+        None,
+        Some(""),
+        Some("us"),
+        Some("us."),
+        Some("u"),
+        Some("eu.mesh.internal"),
+        Some("us.mesh.internal."),
+        Some("us.mesh.interna"),
+        Some("us.mesh.internal.example"),
+        Some("usa.mesh.internal"),
+        Some("x.us.mesh.internal"),
+        Some("us-mesh.internal"),
+    ] {
+        says(name, &payments("us"), &no("us"));
+    }
+    // Its roots are those of region us, and its certificate names the callers of another one first.
+    says(Some("us.mesh.internal"), &payments("eu"), &no("eu"));
+    says(Some("us.mesh.internal"), &payments("u"), &no("u"));
+}
+
+#[test]
 fn a_gateway_believes_the_certificate_alone() {
-    let check_peer = |peer: Option<&str>, service: &str, want: &str| {
+    let says = |uri: Option<&str>, service: &str, want: &str| {
         let headers = format!("x-mesh-service: {service}\nx-mesh-caller: us/payments");
-        check(EU_GATEWAY, &headers, peer, want);
+        check(EU_GATEWAY, &headers, uri, want);
     };
     let nobody = "denied: the peer certificate has no URI spiffe://mesh.internal/region/<region>/service/<service>";
-    check_peer(None, "a", nobody);
-    check_peer(Some(""), "a", nobody);
-    check_peer(
+    says(None, "a", nobody);
+    says(Some(""), "a", nobody);
+    says(
         Some("spiffe://mesh.internal/region/us/gateway"),
         "a",
         nobody,
     );
-    check_peer(
+    says(
         Some("spiffe://evil/region/us/service/payments"),
         "a",
         nobody,
     );
-    check_peer(
+    says(
         Some(ORDERS),
         "ledger",
         "denied: us/orders may not call ledger",
     );
-    check_peer(
+    says(
         Some("spiffe://mesh.internal/region/us/service/payments"),
         "ledger",
         "local ledger.eu caller=us/payments hops=1 rule=us/payments",
     );
-    check_peer(
-        Some("spiffe://mesh.internal/region/eu/service/x"),
-        "ledger",
-        "local ledger.eu caller=eu/x hops=1 rule=eu/*",
-    );
+    let peer = Peer {
+        uri: Some(b"spiffe://mesh.internal/region/eu/service/x"),
+        server_name: Some(b"eu.mesh.internal"),
+    };
+    let by_its_region = "local ledger.eu caller=eu/x hops=1 rule=eu/*";
+    check_peer(EU_GATEWAY, "x-mesh-service: ledger", peer, by_its_region);
 }
 
 /// Whatever strangers send: no panic, and no destination that cannot be read back.
@@ -320,13 +374,18 @@ mod strangers {
         #[test]
         fn get_a_decision(
             headers in proptest::collection::vec(header(), 0..9),
-            peer in proptest::option::of(value()),
+            uri in proptest::option::of(value()),
+            server_name in proptest::option::of(value()),
             json in proptest::sample::select(&[US, EU_GATEWAY][..]),
         ) {
             let config = config(json);
             let headers = headers.iter().map(|(name, value)| (*name, value.as_slice()));
             let request = Request::collect(config.headers(), headers);
-            let Ok(caller) = Caller::parse(&config, &request, peer.as_deref()) else {
+            let peer = Peer {
+                uri: uri.as_deref(),
+                server_name: server_name.as_deref(),
+            };
+            let Ok(caller) = Caller::parse(&config, &request, peer) else {
                 return Ok(());
             };
             if let Decision::Route(route) = decide(&config, &caller) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     decide::decide,
     request::{
-        Caller, Request,
+        Caller, Peer, Request,
         tests::{config, pairs},
     },
     testing::test,
@@ -13,8 +13,11 @@ use crate::{
 fn check(json: &str, headers: &str, want: &str) {
     let config = config(json);
     let request = Request::collect(config.headers(), pairs(headers));
-    let peer = b"spiffe://mesh.internal/region/us/service/orders";
-    let caller = Caller::parse(&config, &request, Some(peer)).expect(headers);
+    let peer = Peer {
+        uri: Some(b"spiffe://mesh.internal/region/us/service/orders"),
+        server_name: Some(b"us.mesh.internal"),
+    };
+    let caller = Caller::parse(&config, &request, peer).expect(headers);
     let mut got = String::new();
     write_receipt(&mut got, &config, &decide(&config, &caller)).expect("strings take everything");
     assert_eq!(got, want);

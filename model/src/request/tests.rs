@@ -33,7 +33,7 @@ fn check_pairs<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>, want: &s
     let config = config(US);
     let headers: Vec<_> = headers.collect();
     let request = Request::collect(config.headers(), headers.iter().copied());
-    let got = match Caller::parse(&config, &request, None) {
+    let got = match Caller::parse(&config, &request, Peer::default()) {
         Err(refusal) => refusal.to_string(),
         Ok(caller) => {
             let region = match &caller.region {
@@ -201,7 +201,7 @@ fn sizes() {
                 let lines: Vec<&str> = lines.collect();
                 let lines = lines.join("\n");
                 let request = Request::collect(names, pairs(&lines));
-                Caller::parse(&config, &request, None)
+                Caller::parse(&config, &request, Peer::default())
                     .err()
                     .map(|r| r.to_string())
             };

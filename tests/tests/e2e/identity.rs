@@ -1,7 +1,10 @@
 //! Mutual TLS between regions: what goes over the wire, and who gets in.
 
+use std::fs;
+
 use isthmus_tests::{Envoy, Region, Reply, WorkDir, artifact, eventually};
 use isthmus_upstream::ECHO_SERVICE;
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, SanType};
 
 use crate::stage::shared;
 
@@ -19,22 +22,47 @@ impl Insider {
 
     /// With an identity of `home`, as a service of that name, through the gateway on a port.
     pub(crate) fn through(home: &Region, gateway: u16, name: &str) -> Insider {
-        Insider::start(home, gateway, name, true)
+        Insider::start(home, gateway, name, ISSUED)
+    }
+
+    /// With a certificate that the root of `home` made, and EMS would not: it has all these URIs.
+    fn forger(home: &Region, target: &Region, name: &str, uris: &[&str]) -> Insider {
+        let ca = home.dir().path().join(format!("{}-ems-data", home.name));
+        let ca = fs::read_to_string(ca.join("development-ca.pem")).unwrap();
+        let (key, root) = ca.split_at(ca.find("-----BEGIN CERTIFICATE-----").unwrap());
+        let issuer = Issuer::from_ca_cert_pem(root, KeyPair::from_pem(key).unwrap()).unwrap();
+        let mut params = CertificateParams::default();
+        let names = uris
+            .iter()
+            .map(|&uri| SanType::URI(uri.try_into().unwrap()));
+        params.subject_alt_names = names.collect();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+        let file = |suffix: &str, text: &str| {
+            let path = home.dir().write(&format!("{name}.{suffix}"), text).unwrap();
+            path.display().to_string()
+        };
+        let certificate = format!(
+            "tls_certificates: [{{ certificate_chain: {{ filename: {} }}, private_key: {{ filename: {} }} }}]",
+            file("pem", &certificate),
+            file("key", &key.serialize_pem()),
+        );
+        Insider::start(home, target.gateway.port(), name, &certificate)
     }
 
     /// Knows the way, but shows no certificate.
     fn anonymous(home: &Region, target: &Region) -> Insider {
-        Insider::start(home, target.gateway.port(), "anonymous", false)
+        Insider::start(
+            home,
+            target.gateway.port(),
+            "anonymous",
+            "alpn_protocols: [h2]",
+        )
     }
 
-    fn start(home: &Region, gateway: u16, name: &str, certificate: bool) -> Insider {
-        let certificate = if certificate {
-            "tls_certificate_sds_secret_configs: [{ name: identity, sds_config: { resource_api_version: V3, \
-             api_config_source: { api_type: GRPC, transport_api_version: V3, \
-             grpc_services: [{ envoy_grpc: { cluster_name: ems } }] } } }]"
-        } else {
-            "alpn_protocols: [h2]"
-        };
+    fn start(home: &Region, gateway: u16, name: &str, certificate: &str) -> Insider {
         let dir = WorkDir::new(name).unwrap();
         let envoy = Envoy::with_bootstrap(&dir, name, |admin, listen| {
             Ok(BOOTSTRAP
@@ -55,6 +83,11 @@ impl Insider {
         self.envoy.get("payments", "eu").unwrap()
     }
 }
+
+/// A certificate as EMS gives it to its node.
+const ISSUED: &str = "tls_certificate_sds_secret_configs: [{ name: identity, sds_config: { resource_api_version: V3, \
+    api_config_source: { api_type: GRPC, transport_api_version: V3, \
+    grpc_services: [{ envoy_grpc: { cluster_name: ems } }] } } }]";
 
 const BOOTSTRAP: &str = r#"
 node:
@@ -140,6 +173,29 @@ fn an_identity_of_a_known_region_gets_in() {
     let insider = Insider::of(&stage.mesh.us, &stage.mesh.eu);
     let reply = insider.ask();
     assert_eq!(reply.json()["upstream"], "eu-1", "{reply:?}");
+}
+
+/// Who has the keys of region us is any service of it, and none of another region.
+#[test]
+fn a_region_does_not_speak_for_another() {
+    let stage = shared();
+    let (us, eu) = (&stage.mesh.us, &stage.mesh.eu);
+    let own = "spiffe://mesh.internal/region/us/service/insider";
+    let other = "spiffe://mesh.internal/region/eu/service/orders";
+
+    let reply = Insider::forger(us, eu, "own-first", &[own, other]).ask();
+    assert_eq!(reply.json()["upstream"], "eu-1", "{reply:?}");
+    assert_eq!(reply.json()["headers"]["x-mesh-caller"], "us/insider");
+
+    let reply = Insider::forger(us, eu, "other-first", &[other, own]).ask();
+    assert_eq!(
+        (reply.status, reply.error()),
+        (403, Some("denied")),
+        "{reply:?}"
+    );
+
+    let reply = Insider::forger(us, eu, "other-alone", &[other]).ask();
+    assert_eq!(reply.status, 503, "the handshake fails: {reply:?}");
 }
 
 #[test]
