@@ -139,7 +139,11 @@ fn a_rejection_is_shown_and_not_repeated() {
     let (admin, listen) = (Port::reserve().unwrap(), Port::reserve().unwrap());
     let bootstrap = us
         .ems
-        .bootstrap(&Node::host("misfit"), &admin, &listen)
+        .bootstrap(
+            &Node::host("misfit").with(["--uses", "payments"]),
+            &admin,
+            &listen,
+        )
         .unwrap()
         .replace(
             &artifact::filter().unwrap().display().to_string(),
@@ -153,7 +157,7 @@ fn a_rejection_is_shown_and_not_repeated() {
         admin,
         listen,
     };
-    let _misfit = Envoy::launch(us.dir(), options).unwrap();
+    let misfit = Envoy::launch(us.dir(), options).unwrap();
     let rejected = || -> Option<Value> {
         let nodes = us.ems.nodes().ok()?;
         let node = nodes.into_iter().find(|node| node["service"] == "misfit")?;
@@ -173,6 +177,21 @@ fn a_rejection_is_shown_and_not_repeated() {
             .contains("/nowhere/isthmus.wasm"),
         "{resource}"
     );
+
+    // Without a filter nothing is routed, least of all where the caller says.
+    let forged = || {
+        misfit
+            .call("GET", "/")
+            .service("payments")
+            .header("x-mesh-destination", "payments.us")
+            .send()
+            .ok()
+            .filter(|_| misfit.has_cluster("payments.us"))
+    };
+    let reply = eventually("the listener, and a cluster to be misled to", forged).unwrap();
+    assert_eq!(reply.status, 500, "{reply:?}");
+    let sent_on = misfit.stat("cluster.payments.us.upstream_rq_total");
+    assert_eq!(sent_on.unwrap(), 0, "{reply:?}");
 
     let status = us.ems.run(["status"]).unwrap();
     assert!(

@@ -12,6 +12,7 @@
 
 mod any_region;
 mod control_plane;
+mod crash;
 mod endpoints;
 mod example;
 mod filter;

@@ -1,27 +1,27 @@
 //! The filter in somebody's own Envoy, without EMS: `envoy-configs/standalone.yaml`, as it is but for its ports.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use isthmus_tests::{Envoy, WorkDir, artifact, envoy::EnvoyOptions, port::Port};
 use isthmus_upstream::{Client, Upstream};
 use tonic::Code;
 
-struct Standalone {
-    envoy: Envoy,
+pub(crate) struct Standalone {
+    pub(crate) envoy: Envoy,
     us: Upstream,
     _eu: Upstream,
     _ledger: Upstream,
     _dir: WorkDir,
 }
 
-fn start(version: &str) -> Standalone {
+/// With a filter in that file.
+pub(crate) fn start(version: &str, filter: &Path) -> Standalone {
     let (us, eu) = (
         Upstream::start("us").unwrap(),
         Upstream::start("eu").unwrap(),
     );
     let ledger = Upstream::start("ledger").unwrap();
     let (admin, listen) = (Port::reserve().unwrap(), Port::reserve().unwrap());
-    let filter = artifact::filter().unwrap();
     let path = artifact::workspace()
         .unwrap()
         .join("envoy-configs/standalone.yaml");
@@ -68,7 +68,7 @@ fn start(version: &str) -> Standalone {
 
 /// Everything that the file's comments promise.
 fn check_promises(version: &str) {
-    let stage = start(version);
+    let stage = start(version, &artifact::filter().unwrap());
     let envoy = &stage.envoy;
 
     for (region, answers) in [("us", "us"), ("eu", "eu"), ("any", "us")] {
