@@ -124,7 +124,9 @@ impl Vm {
 
     fn request(&mut self, stream: u32) -> Action {
         let Some(config) = self.configs.of(stream) else {
-            return refuse_internal("the filter has no config", &mut self.counts);
+            // So it is not known what the headers are called either.
+            let names = RawHeaders::default();
+            return refuse_internal(&names, "the filter has no config", &mut self.counts);
         };
         let names = config.headers();
         let bytes = abi::request_headers().unwrap_or_default();
@@ -132,7 +134,7 @@ impl Vm {
         let request = Request::collect(names, &mut pairs);
         // Every request has headers, so none means that the host did not give them.
         if bytes.is_empty() || pairs.is_broken() {
-            return refuse_internal("the headers could not be read", &mut self.counts);
+            return refuse_internal(names, "the headers could not be read", &mut self.counts);
         }
         let (uri, server_name) = match config.mode() {
             Mode::Outbound => (None, None),
@@ -150,19 +152,25 @@ impl Vm {
             Ok(caller) => decide(config, caller),
             Err(refusal) => Decision::Reject(refusal.clone()),
         };
-        self.counts.add(&decision);
         match &decision {
             Decision::Route(route) => {
                 let sent = send_on(edits(names, &request, route, &mut self.texts));
                 if sent.is_err() {
-                    return refuse_internal("the headers could not be set", &mut self.counts);
+                    return refuse_internal(
+                        names,
+                        "the headers could not be set",
+                        &mut self.counts,
+                    );
                 }
+                // Not before: what could not be sent on is refused, and counted as that.
+                self.counts.add(&decision);
                 if request.asks_for_receipt() {
                     self.receipts.put(stream, receipt(config, route, &decision));
                 }
                 Action::Continue
             }
             Decision::Reject(refusal) => {
+                self.counts.add(&decision);
                 let receipt = (request.asks_for_receipt() && config.debug())
                     .then(|| receipt_text(config, &decision));
                 refuse(&Reply::new(
@@ -233,9 +241,9 @@ fn refuse(reply: &Reply) -> Action {
 }
 
 /// For what should not happen. Whether the caller speaks gRPC may not be known; Envoy finds that out by itself.
-fn refuse_internal(message: &'static str, counts: &mut Counts) -> Action {
+fn refuse_internal(names: &RawHeaders, message: &'static str, counts: &mut Counts) -> Action {
     let refusal = Refusal::new(Code::Internal, message);
-    let reply = Reply::new(&RawHeaders::default(), &refusal, false, None);
+    let reply = Reply::new(names, &refusal, false, None);
     counts.add(&Decision::Reject(refusal));
     refuse(&reply)
 }
