@@ -1,8 +1,10 @@
-//! The Proxy-Wasm ABI 0.2.1, as far as this filter needs it: the only unsafe code of the project.
+//! The Proxy-Wasm ABI 0.2.1, as far as this filter needs it: the only unsafe code of what is shipped.
 //!
-//! Written by hand because it is the hot path. The same filter on the Rust SDK costs Envoy about 12 µs of CPU a request,
-//! and about half of that this way (`cargo xtask bench filter`): the SDK's dispatch costs as much as the work, and it exports every
-//! callback, used or not, each of which Envoy then calls. Only what is exported at the end of this file is called.
+//! Written by hand because it is the hot path. An early version of this filter on the Rust SDK cost Envoy about 12 µs of
+//! CPU a request, and about half of that this way. That was measured once, before the SDK was dropped; nothing here can
+//! repeat it, short of building such a filter and comparing (`cargo run -p isthmus-bench -- filter --also <it>`). The SDK
+//! exports every callback, used or not, each of which Envoy then calls. Only what is exported at the end of this file is
+//! called.
 //!
 //! The host functions never read or write outside the pointers they are given; what the host returns is memory that it
 //! asked [`proxy_on_memory_allocate`] for, and that is ours from then on.

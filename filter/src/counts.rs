@@ -1,5 +1,5 @@
-//! Counts of decisions. They are kept here and handed to Envoy now and then: one call into the host costs about as much
-//! as the rest of a decision.
+//! Counts of decisions. They are kept here and handed to Envoy now and then: what the filter costs is its calls into the
+//! host (see `docs/filter.md`), and counting at once would be one more for every request.
 
 use isthmus_model::{Code, Decision, Kind};
 
