@@ -200,11 +200,8 @@ impl Addresses {
     async fn announce(&self, options: &Options) -> Result<()> {
         let Self { xds, http } = self;
         info!(region = %options.region, %xds, %http, "listening");
-        // The API asks nobody who they are.
-        if !http.ip().is_loopback() {
-            warn!(
-                "the HTTP address is no loopback one: whoever reaches it can change the registry"
-            );
+        for what in exposed(*xds, *http) {
+            warn!("{what}");
         }
         if let Some(path) = options.ready_file.clone() {
             let text = json!({ "xds": xds.to_string(), "http": http.to_string() });
@@ -215,6 +212,19 @@ impl Addresses {
     }
 }
 
+/// What is given away to whoever reaches a socket from elsewhere: neither asks anybody who they are.
+fn exposed(xds: SocketAddr, http: SocketAddr) -> Vec<&'static str> {
+    let xds_says = "the xDS address is no loopback one: whoever reaches it is given the certificate and private key of \
+                    any service or gateway of the region, and can change the registry";
+    let http_says =
+        "the HTTP address is no loopback one: whoever reaches it can read and change the registry";
+    [(xds, xds_says), (http, http_says)]
+        .into_iter()
+        .filter(|(address, _)| !address.ip().is_loopback())
+        .map(|(_, what)| what)
+        .collect()
+}
+
 /// Writes a file that is either not there or complete.
 fn write_at_once(path: &Path, text: &str) -> Result<()> {
     let mut part = path.as_os_str().to_owned();
@@ -223,4 +233,25 @@ fn write_at_once(path: &Path, text: &str) -> Result<()> {
     std::fs::write(&part, text)
         .and_then(|()| std::fs::rename(&part, path))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_to_others_is_said() {
+        for (xds, http, parts) in [
+            ("127.0.0.1:1", "[::1]:2", &[][..]),
+            ("0.0.0.0:1", "127.0.0.1:2", &["private key"]),
+            ("127.0.0.1:1", "10.0.0.1:2", &["HTTP"]),
+            ("[::]:1", "[::]:2", &["private key", "HTTP"]),
+        ] {
+            let said = exposed(xds.parse().unwrap(), http.parse().unwrap());
+            assert_eq!(said.len(), parts.len(), "{xds} {http}: {said:?}");
+            for (what, part) in said.iter().zip(parts) {
+                assert!(what.contains(part), "{xds} {http}: {what}");
+            }
+        }
+    }
 }
