@@ -6,7 +6,9 @@
 //! detection of every Envoy. Silent is a lease without renewal for half of its time: a healthy client renews three
 //! times in each, so those who fall silent together are seen together, however their heartbeats were spread.
 //!
-//! Below three leases the guard does not apply: of one or two, one failing alone is already half or all of them.
+//! A lone lease is not guarded: it has no other one beside it that could tell a cut from a death, and held it would be
+//! held for ever, so that a lease would mean nothing. A lease that is the last one because others lapsed just before is
+//! none of these.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +20,7 @@ use isthmus_model::ServiceName;
 use crate::record::EndpointId;
 
 /// Fewest leases of a service for which the guard applies.
-pub const GUARDED_FROM: usize = 3;
+pub const GUARDED_FROM: usize = 2;
 
 /// All leases.
 #[derive(Clone, Debug, Default)]

@@ -56,7 +56,7 @@ fn silence_of_the_few_removes_them_and_of_the_many_holds_them() {
         ("a", "a", "a", 0),
         ("a", "", "", 0),
         ("a b", "a", "a", 0),
-        ("a b", "", "", 0),
+        ("a b", "", "a b", 2),
         ("a b c", "a b", "a b", 0),
         ("a b c", "a", "a b c", 2),
         ("a b c", "", "a b c", 3),
