@@ -212,3 +212,17 @@ fn nothing_is_written_when_something_is_wrong() {
         assert_eq!(server.fails(usage, "").0, 2, "{usage:?}");
     }
 }
+
+/// Above what gRPC clients take unless they are told.
+#[test]
+fn long_answers_are_taken() {
+    let server = Server::start("us");
+    let allow: Vec<String> = (0..1000).map(|n| format!("eu/caller-{n:050}")).collect();
+    for n in 0..80 {
+        let url = format!("{}/v1/services/long-{n}", server.url);
+        let body = serde_json::json!({ "access": { "allow": allow } });
+        ureq::put(&url).send(body.to_string()).unwrap();
+    }
+    let printed = server.ok(&["get", "services", "-o", "json"], "");
+    assert!(printed.len() > 4 * 1024 * 1024, "{}", printed.len());
+}
