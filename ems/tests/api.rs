@@ -260,6 +260,14 @@ async fn requests_and_their_answers() {
             json!("urn:isthmus:no-such-path"),
         ),
         (
+            "GET",
+            "/v1/services/%ff",
+            Value::Null,
+            400,
+            "/errors/0/field",
+            json!("path"),
+        ),
+        (
             "POST",
             "/v1/services",
             Value::Null,

@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, Query, Request, State, rejection::BytesRejection},
+    extract::{
+        DefaultBodyLimit, Path, Query, Request, State,
+        rejection::{BytesRejection, PathRejection, QueryRejection},
+    },
     http::{HeaderMap, Method, StatusCode, Uri, header::CONTENT_TYPE},
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
@@ -46,22 +49,12 @@ pub fn router(api: Api) -> Router {
         // The table has methods that routers know; another would be found by the test of the OpenAPI document.
         let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
         let handler = move |State(api): State<Api>,
-                            Path(parameters): Path<Parameters>,
-                            Query(query): Query<Vec<(String, String)>>,
+                            path_parts: Result<Path<Parameters>, PathRejection>,
+                            query: Result<Query<Vec<(String, String)>>, QueryRejection>,
                             body: Result<Bytes, BytesRejection>| async move {
-            let response = match body {
-                Ok(body) => {
-                    let input = Input {
-                        path: parameters,
-                        query,
-                        body,
-                    };
-                    run(&api, operation, &input).await
-                }
-                Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                    Err(Problem::too_large(BODY_LIMIT))
-                }
-                Err(rejection) => Err(Invalid::one("", rejection.body_text()).into()),
+            let response = match Input::of(path_parts, query, body) {
+                Ok(input) => run(&api, operation, &input).await,
+                Err(problem) => Err(problem),
             };
             let response = response.into_response();
             let status = response.status().as_u16();
@@ -116,6 +109,22 @@ async fn run(api: &Api, operation: Operation, input: &Input) -> Result<Response,
 }
 
 impl Input {
+    /// What was extracted, or the problem document of what could not be.
+    fn of(
+        path: Result<Path<Parameters>, PathRejection>,
+        query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+        body: Result<Bytes, BytesRejection>,
+    ) -> Result<Self, Problem> {
+        let Path(path) = path.map_err(|rejection| Invalid::one("path", rejection.body_text()))?;
+        let Query(query) =
+            query.map_err(|rejection| Invalid::one("query", rejection.body_text()))?;
+        let body = body.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(BODY_LIMIT),
+            _ => Invalid::one("", rejection.body_text()).into(),
+        })?;
+        Ok(Self { path, query, body })
+    }
+
     fn parameter(&self, name: &str) -> String {
         self.path.get(name).cloned().unwrap_or_default()
     }
