@@ -315,6 +315,7 @@ async fn limits_have_clear_ends() {
         names: 3,
         name_bytes: 8,
         request_bytes: 512,
+        ..Limits::default()
     };
     let fixture = Fixture::new(limits).await;
     let long = "n".repeat(600);
@@ -365,4 +366,25 @@ async fn draining_ends_streams_and_lets_nobody_in() {
         .await
         .unwrap_err();
     assert_eq!(end.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn who_says_nothing_loses_the_place() {
+    let limits = Limits {
+        first_request: QUIET,
+        ..Limits::default()
+    };
+    let fixture = Fixture::new(limits).await;
+    fixture.put(ResourceType::Cluster, &["a"], "1");
+    let mut talker = fixture.delta("talker").await;
+    talker.subscribe(ResourceType::Cluster, &["a"]).await;
+    talker.next_acked().await;
+    let mut silent = fixture.delta("silent").await;
+    let end = silent.end().await;
+    assert_eq!(end.code(), Code::DeadlineExceeded, "{end:?}");
+    eventually(|| fixture.server.streams() == 1).await;
+    // Whoever spoke once may be silent for as long as it likes.
+    talker.quiet().await;
+    fixture.put(ResourceType::Cluster, &["a"], "2");
+    talker.next_acked().await;
 }

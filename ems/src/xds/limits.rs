@@ -1,5 +1,7 @@
 //! How much one client may ask for, so that no client can cost more than its share.
 
+use std::time::Duration;
+
 use super::ResourceType;
 
 /// Bounds on streams and requests.
@@ -13,6 +15,8 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Bytes of one request.
     pub request_bytes: usize,
+    /// How long a stream may take to say anything: until then it has a place and no node that could be blamed for it.
+    pub first_request: Duration,
 }
 
 impl Default for Limits {
@@ -22,6 +26,7 @@ impl Default for Limits {
             names: 20_000,
             name_bytes: 1_024,
             request_bytes: 4 * 1024 * 1024,
+            first_request: Duration::from_secs(60),
         }
     }
 }

@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     fmt,
+    future::Future,
     pin::Pin,
     sync::{
         Arc, PoisonError,
@@ -28,6 +29,7 @@ use futures::Stream as _;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
 use prost::Message;
+use tokio::time::{Sleep, sleep};
 use tonic::{
     Code,
     codec::{BufferSettings, DecodeBuf, Decoder, Streaming},
@@ -201,6 +203,7 @@ impl Server {
             id,
             inbox,
             requests,
+            patience: Box::pin(sleep(self.limits.first_request)),
             open: None,
             out: VecDeque::new(),
             end: None,
@@ -223,6 +226,8 @@ struct Responses {
     id: StreamId,
     inbox: Arc<Inbox>,
     requests: Streaming<Incoming>,
+    /// When the first request must have come.
+    patience: Pin<Box<Sleep>>,
     /// Since the first request, which says who the node is.
     open: Option<Open>,
     /// Encoded, not yet taken. One response per type at most.
@@ -270,6 +275,13 @@ impl http_body::Body for Responses {
                     continue;
                 }
                 Poll::Pending => {}
+            }
+            if this.open.is_none() && this.patience.as_mut().poll(cx).is_ready() {
+                let within = this.server.limits.first_request;
+                this.refuse(tonic::Status::deadline_exceeded(format!(
+                    "no request came within {within:?}"
+                )));
+                continue;
             }
             let news = this.inbox.take(cx.waker());
             if news.is_empty() {
@@ -408,11 +420,21 @@ impl Responses {
                     self.out.extend(rest);
                 }
                 Action::Acked { kind } => counters.acked(kind),
-                Action::Rejected { kind, names, error } => {
+                Action::Rejected {
+                    kind,
+                    names,
+                    fresh,
+                    error,
+                } => {
                     counters.rejected(kind);
                     session.rejected();
                     let node = session.node_id();
-                    tracing::warn!(node, %kind, ?names, %error, "a node rejected resources");
+                    // A client may repeat itself as often as it likes: the log has each rejected version once.
+                    if fresh {
+                        tracing::warn!(node, %kind, ?names, %error, "a node rejected resources");
+                    } else {
+                        tracing::debug!(node, %kind, ?names, %error, "a node rejected resources again");
+                    }
                 }
                 Action::Follow(..)
                 | Action::Unfollow(..)

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Changed, Resource, ResourceType, View,
     limits::{Limits, Refusal},
-    subscription::{Plan, Subscription},
+    subscription::{Plan, Subscription, Verdict},
 };
 
 /// The protocol variant of a stream.
@@ -92,6 +92,8 @@ pub enum Action {
         kind: ResourceType,
         /// The resources at fault, as far as the text names them; else all that were in the response.
         names: Vec<Arc<str>>,
+        /// One of these is rejected in this version for the first time; else nothing is known now that was not before.
+        fresh: bool,
         /// The client's words.
         error: Arc<str>,
     },
@@ -214,11 +216,15 @@ impl Stream {
         };
         match (judged, error) {
             // A rejection of what is no longer in flight says something all the same.
-            (names, Some(error)) => actions.push(Action::Rejected {
-                kind,
-                names: names.unwrap_or_default(),
-                error,
-            }),
+            (verdict, Some(error)) => {
+                let Verdict { blamed, fresh } = verdict.unwrap_or_default();
+                actions.push(Action::Rejected {
+                    kind,
+                    names: blamed,
+                    fresh,
+                    error,
+                });
+            }
             (Some(_), None) => actions.push(Action::Acked { kind }),
             (None, None) => {}
         }

@@ -59,6 +59,17 @@ struct Entry {
     /// resource is not sent again and again.
     sent: Option<Arc<Resource>>,
     state: State,
+    /// The version that was rejected last.
+    refused: Option<Arc<str>>,
+}
+
+/// A client's word on the response in flight.
+#[derive(Debug, Default)]
+pub(super) struct Verdict {
+    /// What it rejected.
+    pub(super) blamed: Vec<Arc<str>>,
+    /// Something of that it had not rejected before in this version.
+    pub(super) fresh: bool,
 }
 
 #[derive(Debug)]
@@ -211,6 +222,7 @@ impl Subscription {
                     asked: false,
                     sent: Some(resource),
                     state: State::Acked,
+                    refused: None,
                 },
             );
         }
@@ -309,18 +321,14 @@ impl Subscription {
     }
 
     /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
-    pub(super) fn verdict(
-        &mut self,
-        nonce: u64,
-        error: Option<&Arc<str>>,
-    ) -> Option<Vec<Arc<str>>> {
+    pub(super) fn verdict(&mut self, nonce: u64, error: Option<&Arc<str>>) -> Option<Verdict> {
         if self.in_flight.as_ref()?.nonce != nonce {
             return None;
         }
         let InFlight { names, .. } = self.in_flight.take()?;
         let Some(error) = error else {
             self.accept(&names);
-            return Some(names);
+            return Some(Verdict::default());
         };
         let mut blamed: Vec<_> = names
             .iter()
@@ -330,16 +338,19 @@ impl Subscription {
         if blamed.is_empty() {
             blamed = names;
         }
+        let mut fresh = false;
         for name in &blamed {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
             };
-            if entry.sent.is_some() {
+            if let Some(sent) = &entry.sent {
+                fresh |= entry.refused.as_ref() != Some(sent.version());
+                entry.refused = Some(sent.version().clone());
                 entry.state = State::Rejected;
                 self.errors.insert(name.clone(), error.clone());
             }
         }
-        Some(blamed)
+        Some(Verdict { blamed, fresh })
     }
 
     fn accept(&mut self, names: &[Arc<str>]) {

@@ -327,3 +327,28 @@ fn backlog_is_bounded() {
     driver.run("write cds:last=1");
     assert_eq!(driver.run("cds ack"), ["cds last=1"]);
 }
+
+#[test]
+fn only_the_first_rejection_of_a_version_is_news() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    driver.run("write cds:bad=1");
+    driver.run("cds +bad");
+    for (line, news) in [
+        ("cds nack:wrong", &[true][..]),
+        // Again, of nothing that was ever sent, and of the same sent again.
+        ("cds nack:wrong", &[false]),
+        ("cds nack:wrong nonce:99", &[false]),
+        ("cds +bad", &[]),
+        ("cds nack:wrong", &[false]),
+        ("write cds:bad=2", &[]),
+        ("cds nack:wrong", &[true]),
+    ] {
+        driver.run(line);
+        let actions = driver.actions.iter();
+        let found = actions.filter_map(|action| match action {
+            Action::Rejected { fresh, .. } => Some(*fresh),
+            _ => None,
+        });
+        assert_eq!(found.collect::<Vec<_>>(), news, "{line}");
+    }
+}
