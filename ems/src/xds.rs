@@ -5,6 +5,7 @@
 pub mod counters;
 pub mod hub;
 pub mod limits;
+#[doc(hidden)]
 pub mod memory;
 pub mod nodes;
 pub mod server;

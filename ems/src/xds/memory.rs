@@ -1,5 +1,5 @@
-//! A source of raw resources held in memory, the same for every node: for tests, benchmarks and conformance suites,
-//! which talk to the engine without a registry behind it.
+//! A source of raw resources held in memory, the same for every node: for the tests of the engine, here and in
+//! `ems/tests/`, which talk to it without a registry behind it. Nothing that serves uses it.
 
 use std::{
     collections::BTreeMap,
