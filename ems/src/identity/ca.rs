@@ -17,6 +17,8 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 
+use x509_parser::pem::parse_x509_pem;
+
 use super::{IssueError, Issued, Issuer, SpiffeId};
 
 /// File in the data folder that holds the root and its key.
@@ -57,6 +59,18 @@ pub enum CaError {
         /// What is wrong.
         reason: String,
     },
+    /// The authority is that of another region: whoever trusts it would be told that it is this one.
+    #[error(
+        "{path} belongs to another region: it is the {found:?} and not the {wanted:?}: give each region a --data-dir of its own"
+    )]
+    Region {
+        /// The file.
+        path: PathBuf,
+        /// The name in the root.
+        found: String,
+        /// The name that it should have.
+        wanted: String,
+    },
     /// A new one cannot be made.
     #[error("cannot make an authority: {0}")]
     Generate(#[from] rcgen::Error),
@@ -72,11 +86,26 @@ impl DevelopmentCa {
     /// Opens the authority of a data folder, and makes it at the first time.
     ///
     /// # Errors
-    /// If the file cannot be read, written or understood.
+    /// If the file cannot be read, written or understood, or is that of another region.
     pub fn open(data_dir: &Path, region: &RegionName, now: SystemTime) -> Result<Self, CaError> {
         let path = data_dir.join(FILE);
         match fs::read_to_string(&path) {
-            Ok(text) => Self::read(&text).map_err(|reason| CaError::Content { path, reason }),
+            Ok(text) => {
+                let content = |reason| CaError::Content {
+                    path: path.clone(),
+                    reason,
+                };
+                let ca = Self::read(&text).map_err(content)?;
+                let (found, wanted) = (name_in(&ca.root_pem).map_err(content)?, name_of(region));
+                if found != wanted {
+                    return Err(CaError::Region {
+                        path,
+                        found,
+                        wanted,
+                    });
+                }
+                Ok(ca)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let text = generate(region, now)?;
                 write_secret(&path, &text).map_err(|error| CaError::File {
@@ -153,15 +182,33 @@ impl Issuer for DevelopmentCa {
     }
 }
 
+/// What a region's root is called. It names no trust domain: nodes are certified for whichever they ask in.
+fn name_of(region: &RegionName) -> String {
+    format!("Isthmus development CA of region {region}")
+}
+
+/// What a root is called.
+fn name_in(root: &str) -> Result<String, String> {
+    let (_, pem) = parse_x509_pem(root.as_bytes()).map_err(|e| format!("its certificate: {e}"))?;
+    let root = pem
+        .parse_x509()
+        .map_err(|e| format!("its certificate: {e}"))?;
+    let name = root.subject().iter_common_name().next();
+    let name = name.ok_or("its certificate has no name")?;
+    let text = name
+        .as_str()
+        .map_err(|e| format!("the name of its certificate: {e}"))?;
+    Ok(text.to_owned())
+}
+
 /// A new root: its key, then its certificate.
 fn generate(region: &RegionName, now: SystemTime) -> Result<String, rcgen::Error> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(
-        DnType::CommonName,
-        format!("Isthmus development CA of region {region}"),
-    );
+    params
+        .distinguished_name
+        .push(DnType::CommonName, name_of(region));
     params.not_before = (now - BACKDATED).into();
     params.not_after = (now + ROOT_LIFETIME).into();
     // It certifies nodes and nothing between.

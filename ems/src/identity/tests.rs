@@ -107,6 +107,17 @@ fn a_spoilt_file_is_reported_and_left_alone() {
 }
 
 #[test]
+fn the_folder_of_another_region_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = ca(dir.path()).trust_bundle().to_owned();
+    let error = DevelopmentCa::open(dir.path(), &region("us"), at(0)).unwrap_err();
+    for part in ["region eu", "region us", "--data-dir"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(ca(dir.path()).trust_bundle(), root);
+}
+
+#[test]
 fn certificates_are_renewed_at_half_their_life_and_forgotten_unused() {
     thread_local!(static HOURS: Cell<u64> = const { Cell::new(0) });
     let dir = tempfile::tempdir().unwrap();
