@@ -220,6 +220,42 @@ fn a_changed_policy_counts_at_once_and_fails_no_request() {
     assert_eq!(report.failed, 0, "{:?}", report.failures);
 }
 
+/// Past a limit callers are told so in the words of the contract, each in its own form.
+#[test]
+fn a_full_circuit_breaker_is_a_refusal() {
+    let world = World::start();
+    let here = Upstream::start("here").unwrap();
+    let closed = json!({"circuitBreakers": {"maxRequests": 0, "maxPendingRequests": 0}});
+    world.us.service("payments", closed);
+    world.us.endpoint("payments", "a", here.port(), json!({}));
+    let refused = |content_type: &str| {
+        let call = world.host.call("GET", "/").service("payments");
+        call.header("content-type", content_type).send().unwrap()
+    };
+    // gRPC-Web is not gRPC.
+    for content_type in ["text/plain", "application/grpc-web", "application/grpcish"] {
+        let reply = refused(content_type);
+        assert_eq!(
+            (reply.status, reply.error()),
+            (503, Some("no_healthy_endpoint")),
+            "{content_type}: {reply:?}"
+        );
+        assert_eq!(
+            reply.json()["error"],
+            "no_healthy_endpoint",
+            "{content_type}"
+        );
+    }
+    let client = Client::new(&world.host.address()).unwrap();
+    let refused = client.say(&[("x-mesh-service", "payments")], "hi");
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unavailable, "{refused:?}");
+    assert_eq!(
+        refused.message(),
+        "its circuit breakers let no more requests through now: payments.us"
+    );
+}
+
 #[test]
 fn an_unknown_service_is_refused_at_once_every_time_until_it_is_there() {
     let world = World::start();

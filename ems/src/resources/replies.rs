@@ -1,5 +1,5 @@
 //! Envoy's own refusals in the words of the request contract: a service that does not exist is `unknown_service`, one
-//! that nobody answers for is `no_healthy_endpoint`, one that EMS did not speak of is `unresolved`.
+//! that nobody answers for, or that has too much to do, is `no_healthy_endpoint`, one that EMS did not speak of is `unresolved`.
 //!
 //! gRPC callers have mappers of their own: theirs sets `grpc-status`, which plain HTTP callers must not see.
 
@@ -16,7 +16,7 @@ use envoy_types::pb::envoy::{
         route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
     },
     extensions::filters::network::http_connection_manager::v3::{LocalReplyConfig, ResponseMapper},
-    r#type::matcher::v3::{StringMatcher, string_matcher::MatchPattern},
+    r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
 use isthmus_model::{config::RawHeaders, refusal::Code};
 
@@ -30,7 +30,7 @@ struct Refusal {
     message: &'static str,
 }
 
-const REFUSALS: [Refusal; 3] = [
+const REFUSALS: [Refusal; 4] = [
     Refusal {
         // A cluster that drops everything because EMS says so: see `cluster::unknown`.
         flags: &["UDO"],
@@ -49,6 +49,12 @@ const REFUSALS: [Refusal; 3] = [
         flags: &["UH", "UF"],
         code: Code::NoHealthyEndpoint,
         message: "nobody can take requests for it now",
+    },
+    Refusal {
+        // A limit of `circuitBreakers`. Nobody saw the request, unless the policy lets be repeated what was seen.
+        flags: &["UO"],
+        code: Code::NoHealthyEndpoint,
+        message: "its circuit breakers let no more requests through now",
     },
 ];
 
@@ -83,7 +89,11 @@ fn matcher(name: &str, pattern: MatchPattern) -> HeaderMatcher {
 fn grpc(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
     let content_type = matcher(
         "content-type",
-        MatchPattern::Prefix("application/grpc".to_owned()),
+        // The filter's own rule: gRPC-Web is not gRPC.
+        MatchPattern::SafeRegex(RegexMatcher {
+            regex: r"application/grpc(\+.*)?".to_owned(),
+            ..Default::default()
+        }),
     );
     let is_grpc = filter(FilterSpecifier::HeaderFilter(HeaderFilter {
         header: Some(content_type),
