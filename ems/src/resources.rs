@@ -25,7 +25,7 @@ pub(crate) use cluster::by_distance as nearest_regions;
 pub use node::{Node, NodeKind};
 pub(crate) use tls::server_name;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
 use isthmus_model::{
@@ -35,7 +35,7 @@ use isthmus_model::{
 
 use crate::{
     identity::{Identities, SpiffeId},
-    registry::{Affected, EndpointEntry, RegionEntry, Registry, ServiceEntry},
+    registry::{Affected, EndpointEntry, RegionEntry, ServiceEntry},
     xds::{Changed, ResourceType, Source, View},
 };
 use summary::Summary;
@@ -56,32 +56,6 @@ pub trait Facts: Send + Sync + 'static {
     fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>>;
     /// All regions.
     fn regions(&self) -> Vec<Arc<RegionEntry>>;
-}
-
-impl Facts for RwLock<Registry> {
-    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>> {
-        lock(self).service(name).cloned()
-    }
-
-    fn services(&self) -> Vec<Arc<ServiceEntry>> {
-        lock(self).services().cloned().collect()
-    }
-
-    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<EndpointEntry>> {
-        lock(self).endpoints(service).cloned().collect()
-    }
-
-    fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>> {
-        lock(self).region(name).cloned()
-    }
-
-    fn regions(&self) -> Vec<Arc<RegionEntry>> {
-        lock(self).regions().cloned().collect()
-    }
-}
-
-fn lock(registry: &RwLock<Registry>) -> RwLockReadGuard<'_, Registry> {
-    registry.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a region's EMS is told once, when it starts.

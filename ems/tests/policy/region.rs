@@ -12,12 +12,12 @@ use ems::{
     bootstrap::{BootstrapArgs, bootstrap},
     identity::{DevelopmentCa, Wallet},
     json,
-    registry::{Home, Key, Registry},
-    resources::{Change, Resources, Settings},
+    registry::{EndpointEntry, Home, Key, RegionEntry, Registry, ServiceEntry},
+    resources::{Change, Facts, Resources, Settings},
     store::{self, Edit, Snapshot},
     xds::{limits::Limits, server::Server},
 };
-use isthmus_model::RegionName;
+use isthmus_model::{RegionName, ServiceName};
 use isthmus_proto::v1;
 use isthmus_tests::{Envoy, Port, WorkDir, artifact, envoy::EnvoyOptions};
 use prost::Message;
@@ -26,11 +26,33 @@ use tokio::{net::TcpListener, runtime::Runtime};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::service::Routes;
 
+/// The registry, which this test writes to without a store.
+struct Shared(RwLock<Registry>);
+
+impl Facts for Shared {
+    fn service(&self, name: &ServiceName) -> Option<Arc<ServiceEntry>> {
+        self.0.read().unwrap().service(name).cloned()
+    }
+    fn services(&self) -> Vec<Arc<ServiceEntry>> {
+        self.0.read().unwrap().services().cloned().collect()
+    }
+    fn endpoints(&self, service: &ServiceName) -> Vec<Arc<EndpointEntry>> {
+        let registry = self.0.read().unwrap();
+        registry.endpoints(service).cloned().collect()
+    }
+    fn region(&self, name: &RegionName) -> Option<Arc<RegionEntry>> {
+        self.0.read().unwrap().region(name).cloned()
+    }
+    fn regions(&self) -> Vec<Arc<RegionEntry>> {
+        self.0.read().unwrap().regions().cloned().collect()
+    }
+}
+
 /// See the module.
 pub(crate) struct Region {
     name: RegionName,
     dir: WorkDir,
-    registry: Arc<RwLock<Registry>>,
+    registry: Arc<Shared>,
     pub(crate) resources: Resources,
     pub(crate) server: Arc<Server>,
     trust_bundle: String,
@@ -57,7 +79,7 @@ impl Region {
             trust_bundle: trust_bundle.clone(),
         });
         registry.load(Snapshot::default(), Instant::now());
-        let registry = Arc::new(RwLock::new(registry));
+        let registry = Arc::new(Shared(RwLock::new(registry)));
         let resources = Resources::new(Settings::new(name.clone()), registry.clone(), wallet);
         let server = Server::new(Arc::new(resources.clone()), Limits::default());
         let runtime = Runtime::new().unwrap();
@@ -159,12 +181,12 @@ impl Region {
         record.insert("version".into(), json!("1"));
         let text = serde_json::Value::Object(record).to_string();
         let message: M = json::read(text.as_bytes()).unwrap();
-        let before = self.registry.read().unwrap().quarantined().len();
+        let before = self.registry.0.read().unwrap().quarantined().len();
         self.write(Edit::Put {
             key: key.to_string(),
             value: message.encode_to_vec().into(),
         });
-        let registry = self.registry.read().unwrap();
+        let registry = self.registry.0.read().unwrap();
         assert_eq!(
             before,
             registry.quarantined().len(),
@@ -176,7 +198,7 @@ impl Region {
     /// A committed write: the registry first, then what follows from it, as `ems serve` does it.
     fn write(&self, edit: Edit) {
         let affected = {
-            let mut registry = self.registry.write().unwrap();
+            let mut registry = self.registry.0.write().unwrap();
             let revision = registry.revision().unwrap_or_default() + 1;
             let edits = vec![edit];
             registry.apply(store::Change { revision, edits }, Instant::now())
