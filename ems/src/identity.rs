@@ -15,8 +15,6 @@ use std::{fmt, sync::Arc, time::SystemTime};
 
 use isthmus_model::{RegionName, ServiceName};
 
-use crate::resources::{Node, NodeKind};
-
 /// A SPIFFE id: `spiffe://<trust domain>/region/<region>/service/<service>`, or `…/region/<region>/gateway`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SpiffeId(Arc<str>);
@@ -34,17 +32,6 @@ impl SpiffeId {
     pub fn gateway(trust_domain: &str, region: &RegionName) -> Self {
         let prefix = Self::region_prefix(trust_domain, region);
         Self(format!("{prefix}gateway").into())
-    }
-
-    /// The id that a node asks for.
-    #[must_use]
-    pub fn of_node(trust_domain: &str, node: &Node) -> Self {
-        match node.kind {
-            NodeKind::Sidecar | NodeKind::Host => {
-                Self::service(trust_domain, &node.region, &node.service)
-            }
-            NodeKind::Gateway => Self::gateway(trust_domain, &node.region),
-        }
     }
 
     /// How every id of a region begins, up to a slash.

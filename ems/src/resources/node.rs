@@ -10,6 +10,8 @@ use envoy_types::pb::{
 };
 use isthmus_model::{ClusterName, RegionName, ServiceName};
 
+use crate::identity::SpiffeId;
+
 /// What sort of Envoy a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeKind {
@@ -75,6 +77,17 @@ pub struct Node {
 }
 
 impl Node {
+    /// The id of its certificate.
+    #[must_use]
+    pub fn identity(&self, trust_domain: &str) -> SpiffeId {
+        match self.kind {
+            NodeKind::Sidecar | NodeKind::Host => {
+                SpiffeId::service(trust_domain, &self.region, &self.service)
+            }
+            NodeKind::Gateway => SpiffeId::gateway(trust_domain, &self.region),
+        }
+    }
+
     /// Reads the metadata.
     ///
     /// # Errors

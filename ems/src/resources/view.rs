@@ -14,10 +14,7 @@ use super::{
     table::{Counts, Full},
     tls,
 };
-use crate::{
-    identity::SpiffeId,
-    xds::{Resource, ResourceType, View},
-};
+use crate::xds::{Resource, ResourceType, View};
 
 /// See the module. Dropped, it gives back the names that it used.
 pub(super) struct NodeView {
@@ -108,7 +105,7 @@ impl NodeView {
     fn secret(&self, name: &str) -> Option<Arc<Resource>> {
         let inner = &self.inner;
         let secret = if name == tls::IDENTITY {
-            let id = SpiffeId::of_node(&inner.settings.trust_domain, &self.node);
+            let id = self.node.identity(&inner.settings.trust_domain);
             tls::identity_secret(&*inner.identities.identity(&id)?)
         } else if name == tls::TRUST {
             let mut regions = inner.facts.regions();
