@@ -216,20 +216,23 @@ impl Inner {
                 }
             }
             Change::Registry(Affected::Region(region)) => {
+                let existence = self.summary().note_region(region, &*self.facts);
                 self.rebuild(names, |table| table.of_region(region));
                 names.extend([
                     (ResourceType::Secret, tls::TRUST.into()),
                     (ResourceType::Secret, tls::trust_name(region).into()),
-                    (ResourceType::ExtensionConfig, filter::FILTER.into()),
                     (
                         ResourceType::Listener,
                         listener::listener_name(NodeKind::Gateway).into(),
                     ),
                 ]);
-                // Nodes that want everything want the way to every service of a new region too.
-                for service in self.facts.services() {
-                    let name = cluster_name(service.checked.name.as_str(), region.as_str());
-                    names.push((ResourceType::Cluster, name));
+                if existence {
+                    names.push((ResourceType::ExtensionConfig, filter::FILTER.into()));
+                    // Nodes that want everything want the way to every service of a new region too.
+                    for service in self.facts.services() {
+                        let name = cluster_name(service.checked.name.as_str(), region.as_str());
+                        names.push((ResourceType::Cluster, name));
+                    }
                 }
             }
             Change::Identity(_) => names.push((ResourceType::Secret, tls::IDENTITY.into())),

@@ -1,13 +1,13 @@
-//! What filter configs and zone-aware balancing need of all services at once, kept up to date service by service so that
+//! What filter configs and zone-aware balancing need of all records at once, kept up to date one by one so that
 //! no change makes EMS look at every record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use isthmus_model::{ServiceName, config::RawService};
+use isthmus_model::{RegionName, ServiceName, config::RawService};
 
 use super::{Facts, filter};
 
-/// Rules and zones of all services.
+/// Rules and zones of all services, and the regions.
 #[derive(Default)]
 pub(super) struct Summary {
     rules: BTreeMap<ServiceName, RawService>,
@@ -15,6 +15,7 @@ pub(super) struct Summary {
     services: HashMap<ServiceName, BTreeMap<String, usize>>,
     /// How many services have endpoints in a zone.
     zones: BTreeMap<String, usize>,
+    regions: HashSet<RegionName>,
 }
 
 /// What differed.
@@ -33,6 +34,9 @@ impl Summary {
         let mut summary = Self::default();
         for service in facts.services() {
             summary.note(&service.checked.name, facts);
+        }
+        for region in facts.regions() {
+            summary.regions.insert(region.checked.name.clone());
         }
         summary
     }
@@ -75,6 +79,14 @@ impl Summary {
             }
         }
         noted
+    }
+
+    /// Looks at one region again: whether it came or went.
+    pub(super) fn note_region(&mut self, name: &RegionName, facts: &dyn Facts) -> bool {
+        match facts.region(name) {
+            Some(_) => self.regions.insert(name.clone()),
+            None => self.regions.remove(name),
+        }
     }
 
     /// The services that have rules.

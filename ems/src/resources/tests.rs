@@ -199,18 +199,39 @@ fn a_change_touches_only_what_is_in_use_and_differs() {
     );
 
     put_region(&world.maps, region("eu", &["127.0.0.9:15443"], 10));
-    let changed = world.apply(Affected::Region("eu".parse().unwrap()));
-    for name in [
-        "secret trust",
-        "secret trust.eu",
-        "endpoints payments.eu",
-        "endpoints payments.any",
-        "listener gateway",
+    assert_eq!(
+        world.apply(Affected::Region("eu".parse().unwrap())),
+        [
+            "secret trust",
+            "secret trust.eu",
+            "endpoints payments.any",
+            "endpoints payments.eu",
+            "listener gateway",
+        ]
+    );
+}
+
+#[test]
+fn a_region_that_comes_or_goes_is_announced() {
+    let world = World::new();
+    put_service(&world.maps, service("ledger"));
+    world.apply(Affected::Service("ledger".parse().unwrap()));
+    let sa: RegionName = "sa".parse().unwrap();
+    let everything = [
+        "cluster ledger.sa",
+        "cluster payments.sa",
         "extension_config isthmus",
-    ] {
-        assert!(changed.contains(&name.to_owned()), "{name} in {changed:?}");
-    }
-    assert!(!changed.contains(&"endpoints payments.us".to_owned()));
+    ];
+    let announced = |world: &World| {
+        let changed = world.apply(Affected::Region(sa.clone()));
+        everything.map(|name| changed.contains(&name.to_owned()))
+    };
+    put_region(&world.maps, region("sa", &["127.0.0.9:1"], 30));
+    assert_eq!(announced(&world), [true; 3], "it came");
+    put_region(&world.maps, region("sa", &["127.0.0.9:2"], 40));
+    assert_eq!(announced(&world), [false; 3], "it changed");
+    world.maps.regions.write().unwrap().remove(&sa);
+    assert_eq!(announced(&world), [true; 3], "it went");
 }
 
 #[test]

@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Maps {
     pub(crate) services: RwLock<BTreeMap<ServiceName, Arc<ServiceEntry>>>,
     endpoints: RwLock<BTreeMap<ServiceName, Vec<Arc<EndpointEntry>>>>,
-    regions: RwLock<BTreeMap<RegionName, Arc<RegionEntry>>>,
+    pub(crate) regions: RwLock<BTreeMap<RegionName, Arc<RegionEntry>>>,
 }
 
 impl Facts for Maps {
