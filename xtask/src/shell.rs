@@ -43,6 +43,24 @@ pub(crate) fn cargo(arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> C
     command
 }
 
+/// The same command at a lower priority: it takes what others leave of the processors, and a little more.
+pub(crate) fn yielding(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.arg("-n5")
+        .arg(command.get_program())
+        .args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        nice.current_dir(folder);
+    }
+    for (variable, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(variable, value),
+            None => nice.env_remove(variable),
+        };
+    }
+    nice
+}
+
 /// A program of this name in PATH, or where administrators' programs are, which are not in everybody's PATH.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
