@@ -106,26 +106,42 @@ impl Drop for Stack {
 }
 
 /// Removes what the build made, the layers of the build stage included: every image that was not there before and that
-/// comes from one of the bases of our Dockerfile.
+/// comes from one of the bases of our Dockerfile, and the containers in which steps of an interrupted build go on.
 fn remove_images(before: &BTreeSet<String>) -> Result<()> {
     let bases = base::bases_here()?;
     loop {
-        let new: Vec<String> = images()?.difference(before).cloned().collect();
-        let ours: Vec<&String> = new
+        let new: BTreeSet<String> = images()?.difference(before).cloned().collect();
+        let ours: BTreeSet<&String> = new
             .iter()
             .filter(|image| comes_from(image, &bases))
             .collect();
-        let count = ours.len();
-        if count == 0 {
+        if ours.is_empty() {
             return Ok(());
         }
+        for (container, image) in containers()? {
+            if ours.contains(&image) {
+                shell::output(Command::new("docker").args(["rm", "--force", &container]))?;
+            }
+        }
         // An image goes once nothing is made from it any more, so what fails now may work in the next round.
-        let _ = shell::output(Command::new("docker").args(["rmi", "--force"]).args(ours));
-        ensure!(
-            images()?.difference(before).count() < new.len(),
-            "{count} images cannot be removed"
-        );
+        let failed = shell::output(Command::new("docker").args(["rmi", "--force"]).args(&ours));
+        if images()?.difference(before).count() >= new.len() {
+            failed?;
+        }
     }
+}
+
+/// Every container, with the image that it was made from.
+fn containers() -> Result<Vec<(String, String)>> {
+    let ids = shell::output(Command::new("docker").args(["ps", "--all", "--quiet"]))?;
+    let image_of = |id: &str| {
+        let mut inspect = Command::new("docker");
+        shell::output(inspect.args(["inspect", "--format", "{{.Image}}", id])).ok()
+    };
+    let pairs = ids
+        .lines()
+        .filter_map(|id| Some((id.to_owned(), image_of(id)?.trim().to_owned())));
+    Ok(pairs.collect())
 }
 
 fn comes_from(image: &str, bases: &BTreeSet<String>) -> bool {
