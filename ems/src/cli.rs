@@ -1,6 +1,7 @@
 //! The commands of the `ems` binary: arguments in, one call out. What a command does is in the module of its name.
 
 mod client;
+mod diff;
 mod document;
 mod explain;
 mod files;
@@ -9,7 +10,10 @@ mod serve;
 mod status;
 mod table;
 
-use std::io::{ErrorKind, Write};
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -32,6 +36,8 @@ enum Command {
     Bootstrap(Box<BootstrapArgs>),
     /// Create or change records from files
     Apply(files::Apply),
+    /// Print what apply would do, field by field; exits with 0: nothing, 1: something, 2: it cannot be told
+    Diff(files::Diff),
     /// Check files of records, without a server
     Validate(files::Validate),
     /// Print records
@@ -49,8 +55,12 @@ impl Cli {
     ///
     /// # Errors
     /// What went wrong, for a person to read.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
+            Command::Diff(args) => {
+                let differs = files::diff(&args, print)?;
+                return Ok(ExitCode::from(u8::from(differs)));
+            }
             Command::Serve(args) => serve::run(*args),
             Command::Bootstrap(args) => print(&bootstrap(&args, &hostname())),
             Command::Apply(args) => files::apply(&args, print),
@@ -59,6 +69,16 @@ impl Cli {
             Command::Delete(args) => get::delete(&args, print),
             Command::Status(args) => print(&status::status(&args)?),
             Command::Explain(args) => print(&explain::explain(&args)?),
+        }?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What to exit with after an error: `diff` has another meaning for 1.
+    #[must_use]
+    pub fn failure(&self) -> ExitCode {
+        match self.command {
+            Command::Diff(_) => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
     }
 }

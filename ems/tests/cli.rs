@@ -213,6 +213,44 @@ fn nothing_is_written_when_something_is_wrong() {
     }
 }
 
+#[test]
+fn diff_says_what_apply_would_do() {
+    let server = Server::start("us");
+    let file = server.file("a.yaml", RECORDS);
+    let diff = ["diff", "-f", file.to_str().unwrap()];
+    let run = |code: i32| {
+        let output = server.run(&diff, "");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        said
+    };
+    let said = run(1);
+    assert!(
+        said.starts_with("service payments would be created\n"),
+        "{said}"
+    );
+    assert_eq!(server.ok(&["get", "services", "-o", "json"], ""), "[]\n");
+    server.ok(&["apply", "-f", "-"], RECORDS);
+    assert_eq!(
+        run(0),
+        "service payments would stay as it is\nendpoint payments/p1 would stay as it is\n"
+    );
+    // The own region keeps its roots, also when a file does not speak of them.
+    let own = server.run(&["diff", "-f", "-"], "kind: Region\nname: us\n");
+    assert_eq!(own.status.code(), Some(0), "{own:?}");
+    server.ok(
+        &["apply", "-f", "-"],
+        "kind: Service\nname: payments\nprotocol: http2\n",
+    );
+    let said = run(1);
+    assert!(
+        said.contains("  ~ protocol: \"http2\" -> \"grpc\"\n"),
+        "{said}"
+    );
+    // What cannot be told is not a difference.
+    assert_eq!(server.fails(&["diff", "-f", "/nowhere"], "").0, 2);
+}
+
 /// Above what gRPC clients take unless they are told.
 #[test]
 fn long_answers_are_taken() {

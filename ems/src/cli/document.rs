@@ -44,6 +44,15 @@ impl Record {
         }
     }
 
+    /// Its version; 0: none is given.
+    pub(super) fn version_mut(&mut self) -> &mut u64 {
+        match self {
+            Self::Region(region) => &mut region.version,
+            Self::Service(service) => &mut service.version,
+            Self::Endpoint(endpoint) => &mut endpoint.version,
+        }
+    }
+
     /// Records that others need go first.
     fn rank(&self) -> u8 {
         match self {

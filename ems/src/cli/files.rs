@@ -1,4 +1,4 @@
-//! `-f FILE…`: `ems apply` and `ems validate`.
+//! `-f FILE…`: `ems apply`, `ems diff` and `ems validate`.
 
 use std::{
     io::{self, Read},
@@ -10,6 +10,7 @@ use tonic::Code;
 
 use super::{
     client::{Client, Server},
+    diff::Difference,
     document::{self, Record},
 };
 
@@ -33,6 +34,16 @@ pub(super) struct Validate {
 #[derive(Debug, clap::Args)]
 #[command(after_help = document::HELP)]
 pub(super) struct Apply {
+    #[command(flatten)]
+    files: Files,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Arguments of `ems diff`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = document::HELP)]
+pub(super) struct Diff {
     #[command(flatten)]
     files: Files,
     #[command(flatten)]
@@ -78,7 +89,8 @@ pub(super) fn apply(args: &Apply, mut say: impl FnMut(&str) -> Result<()>) -> Re
     args.server.run(|mut client| async move {
         for record in records {
             let title = record.title();
-            let before = client.version(&record).await?;
+            let before = client.stored(&record).await?;
+            let before = before.map(|mut stored| *stored.version_mut());
             let after = client.put(record).await?;
             let what = match before {
                 None => "created",
@@ -91,20 +103,35 @@ pub(super) fn apply(args: &Apply, mut say: impl FnMut(&str) -> Result<()>) -> Re
     })
 }
 
+/// Says of each record in files what [`apply`] would do with it. True: something.
+pub(super) fn diff(args: &Diff, mut say: impl FnMut(&str) -> Result<()>) -> Result<bool> {
+    let records = args.files.read()?;
+    args.server.run(|mut client| async move {
+        let mut differs = false;
+        for record in records {
+            let stored = client.stored(&record).await?;
+            let difference = Difference::of(stored.as_ref(), &record)?;
+            differs |= !difference.is_none();
+            say(&difference.to_string())?;
+        }
+        Ok(differs)
+    })
+}
+
 impl Client {
-    /// The version that the server has; `None`: it has no such record.
-    async fn version(&mut self, record: &Record) -> Result<Option<u64>> {
+    /// The record as the server has it; `None`: it has none.
+    async fn stored(&mut self, record: &Record) -> Result<Option<Record>> {
         use isthmus_proto::v1::{EndpointRef, RegionRef, ServiceRef};
-        let version = match record {
+        let found = match record {
             Record::Region(region) => {
                 let region = region.name.clone();
                 let found = self.registry.get_region(RegionRef { region }).await;
-                found.map(|found| found.into_inner().version)
+                found.map(|found| Record::Region(found.into_inner()))
             }
             Record::Service(service) => {
                 let service = service.name.clone();
                 let found = self.registry.get_service(ServiceRef { service }).await;
-                found.map(|found| found.into_inner().version)
+                found.map(|found| Record::Service(Box::new(found.into_inner())))
             }
             Record::Endpoint(endpoint) => {
                 let (service, id) = (endpoint.service.clone(), endpoint.id.clone());
@@ -112,11 +139,11 @@ impl Client {
                     .registry
                     .get_endpoint(EndpointRef { service, id })
                     .await;
-                found.map(|found| found.into_inner().version)
+                found.map(|found| Record::Endpoint(found.into_inner()))
             }
         };
-        match version {
-            Ok(version) => Ok(Some(version)),
+        match found {
+            Ok(found) => Ok(Some(found)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(self.error(&record.title(), &status)),
         }
