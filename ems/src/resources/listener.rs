@@ -1,4 +1,4 @@
-//! The one listener of a node, and the one route behind it.
+//! The one listener of a node, and the route behind it.
 //!
 //! Routing is the filter's: it names a cluster, the route takes it from there, and the on-demand filter fetches what is
 //! not there yet. So neither listener nor route grows with the number of services.
@@ -46,11 +46,11 @@ use super::{
     encode::{ads, any, bool_value, duration, u32_value},
     filter::FILTER,
     node::{Node, NodeKind},
-    replies::local_replies,
+    replies::{header_ends, local_replies},
     tls,
 };
 
-/// RDS name of the one route.
+/// RDS name of the routes, and name of the one that takes everything.
 pub(super) const ROUTE: &str = "mesh";
 
 /// A stream that says nothing for so long is taken for lost. Long, because quiet streams are normal for gRPC.
@@ -133,8 +133,23 @@ pub(super) fn listener(
     })
 }
 
-/// The one route: wherever the filter says.
+/// Wherever the filter says. That is one action in two routes: what a service of this region answers is no gateway's
+/// answer, so the headers by which gateways speak are taken off it. `any` may be either, and is left as it is.
 pub(super) fn route(settings: &Settings) -> RouteConfiguration {
+    let headers = &settings.headers;
+    let anywhere = RouteMatch {
+        path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+        ..Default::default()
+    };
+    // The names of local clusters end so, and no others do: regions have no dot.
+    let to_here = RouteMatch {
+        headers: vec![header_ends(
+            &headers.destination,
+            &format!(".{}", settings.region),
+        )],
+        ..anywhere.clone()
+    };
+    let (anywhere, to_here) = (Some(anywhere), Some(to_here));
     let action = RouteAction {
         // The router must not cut streams at its usual 15 s. Limits are the caller's (`grpc-timeout`) and the
         // service's (`maxStreamDuration`).
@@ -156,15 +171,24 @@ pub(super) fn route(settings: &Settings) -> RouteConfiguration {
             domains: vec!["*".to_owned()],
             // What Envoy adds for the edge that it plays here.
             request_headers_to_remove: vec!["x-envoy-external-address".to_owned()],
-            routes: vec![Route {
-                name: ROUTE.to_owned(),
-                r#match: Some(RouteMatch {
-                    path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
+            routes: vec![
+                Route {
+                    name: "local".to_owned(),
+                    r#match: to_here,
+                    action: Some(Action::Route(action.clone())),
+                    response_headers_to_remove: vec![
+                        headers.error.clone(),
+                        headers.receipt.clone(),
+                    ],
                     ..Default::default()
-                }),
-                action: Some(Action::Route(action)),
-                ..Default::default()
-            }],
+                },
+                Route {
+                    name: ROUTE.to_owned(),
+                    r#match: anywhere,
+                    action: Some(Action::Route(action)),
+                    ..Default::default()
+                },
+            ],
             ..Default::default()
         }],
         ..Default::default()

@@ -75,6 +75,11 @@ pub(super) fn header_is(name: &str, value: &str) -> HeaderMatcher {
     matcher(name, MatchPattern::Exact(value.to_owned()))
 }
 
+/// A matcher for a header that ends so.
+pub(super) fn header_ends(name: &str, end: &str) -> HeaderMatcher {
+    matcher(name, MatchPattern::Suffix(end.to_owned()))
+}
+
 fn matcher(name: &str, pattern: MatchPattern) -> HeaderMatcher {
     HeaderMatcher {
         name: name.to_owned(),

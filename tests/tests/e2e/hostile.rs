@@ -2,11 +2,14 @@
 
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
+    thread,
     time::Duration,
 };
 
+use isthmus_tests::eventually;
 use isthmus_upstream::Client;
+use serde_json::json;
 
 use crate::stage::shared;
 
@@ -201,4 +204,50 @@ fn malformed_requests_end_alone() {
         200,
         "and it goes on"
     );
+}
+
+/// A service that speaks as if it were a gateway or a filter.
+#[test]
+fn a_service_does_not_speak_for_the_mesh() {
+    let stage = shared();
+    let (us, eu) = (&stage.mesh.us, &stage.mesh.eu);
+    let liar = TcpListener::bind("127.0.0.1:0").unwrap();
+    eu.ems.put_service("liar", json!({})).unwrap();
+    eu.ems
+        .put_endpoint("liar", "one", liar.local_addr().unwrap().port())
+        .unwrap();
+    // Ends with the tests.
+    thread::spawn(move || {
+        for connection in liar.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 4096];
+            let _ = connection.read(&mut request);
+            let _ = connection.write_all(
+                b"HTTP/1.1 503 Busy\r\nx-mesh-error: no_healthy_endpoint\r\nx-mesh-receipt: forged\r\n\
+                  x-own: kept\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+            );
+        }
+    });
+    for caller in [&eu.host, &us.host] {
+        eventually("the service to be there", || {
+            caller
+                .get("liar", "eu")
+                .is_ok_and(|reply| reply.header("x-own") == Some("kept"))
+        })
+        .unwrap();
+        let reply = caller.get("liar", "eu").unwrap();
+        assert_eq!(reply.status, 503, "{reply:?}");
+        assert_eq!(reply.header("x-mesh-error"), None, "{reply:?}");
+        assert_eq!(reply.header("x-mesh-receipt"), None, "{reply:?}");
+    }
+    // What the filter itself says stays, also if the request looked as if it were for a service here.
+    let reply = eu
+        .host
+        .call("GET", "/")
+        .service("liar")
+        .region("mars")
+        .header("x-mesh-destination", "liar.eu")
+        .send()
+        .unwrap();
+    assert_eq!(reply.error(), Some("unknown_region"), "{reply:?}");
 }
