@@ -9,7 +9,7 @@ use std::{net::SocketAddr, str::FromStr};
 
 use isthmus_model::{RegionName, ServiceName};
 
-use crate::resources::NodeKind;
+use crate::resources::{CALLERS, NodeKind};
 
 /// What to make a bootstrap of.
 #[derive(Clone, Debug, clap::Args)]
@@ -120,6 +120,7 @@ pub fn bootstrap(args: &BootstrapArgs, hostname: &str) -> String {
     let values = [
         ("<node-id>", json(&id)),
         ("<service>", json(&service)),
+        ("<callers>", json(&format!("{CALLERS}/{service}"))),
         ("<region>", json(&args.region)),
         ("<zone>", json(&args.zone.as_deref().unwrap_or_default())),
         ("<listen>", json(&listen.to_string())),

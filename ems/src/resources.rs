@@ -38,10 +38,11 @@ use crate::{
     registry::{Affected, EndpointEntry, RegionEntry, ServiceEntry},
     xds::{Changed, ResourceType, Source, View},
 };
-use summary::Summary;
+use summary::{Noted, Summary};
 use table::Table;
 
-/// EDS name of where the callers of a region run. See [`endpoints`].
+/// EDS name of where the callers of a region run. A sidecar asks for those of its service, by
+/// `<this>/<service>`, so that a change of these wakes nobody else. See [`endpoints`].
 pub const CALLERS: &str = "isthmus-callers";
 
 /// What the registry knows. It must already say the new when a change is [applied](Resources::apply).
@@ -204,16 +205,12 @@ impl Inner {
                 if noted.rules {
                     names.push((ResourceType::ExtensionConfig, filter::FILTER.into()));
                 }
-                if noted.zones {
-                    names.push((ResourceType::Endpoints, CALLERS.into()));
-                }
+                self.move_callers(service, noted, names);
             }
             Change::Registry(Affected::Endpoints(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
-                if noted.zones {
-                    names.push((ResourceType::Endpoints, CALLERS.into()));
-                }
+                self.move_callers(service, noted, names);
             }
             Change::Registry(Affected::Region(region)) => {
                 let existence = self.summary().note_region(region, &*self.facts);
@@ -236,6 +233,19 @@ impl Inner {
                 }
             }
             Change::Identity(_) => names.push((ResourceType::Secret, tls::IDENTITY.into())),
+        }
+    }
+
+    /// Names of where callers run: those of a service follow its endpoints, all others the set of zones.
+    fn move_callers(&self, service: &ServiceName, noted: Noted, names: &mut Names) {
+        if noted.spread {
+            names.push((ResourceType::Endpoints, callers_of(service)));
+        }
+        if noted.zones {
+            names.push((ResourceType::Endpoints, CALLERS.into()));
+            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+            let sidecars = table.sidecars();
+            names.extend(sidecars.map(|service| (ResourceType::Endpoints, callers_of(service))));
         }
     }
 
@@ -296,6 +306,11 @@ impl Source for Resources {
         }
         Ok(Arc::new(view::NodeView::new(self.0.clone(), node)))
     }
+}
+
+fn callers_of(service: &ServiceName) -> Arc<str> {
+    // A slash, so that it is no destination's name.
+    format!("{CALLERS}/{service}").into()
 }
 
 fn cluster_name(service: &str, region: &str) -> Arc<str> {

@@ -326,6 +326,17 @@ fn zones() {
     assert_eq!(share("aware"), 60);
     let spread = share("unaware");
     assert!((1..40).contains(&spread), "{spread} of 60");
+    // A service that runs in this zone alone: half of the endpoints for all of its callers.
+    world.us.service("orders", json!({}));
+    world
+        .us
+        .endpoint("orders", "a", near.port(), json!({"zone": "z1"}));
+    let sidecar = world
+        .us
+        .envoy("sidecar", &["--service", "orders", "--zone", "z1"]);
+    let replies = (0..60).map(|_| who(&sidecar.get("aware", "us").unwrap()));
+    let stays = replies.filter(|who| who == "near").count();
+    assert!((10..50).contains(&stays), "{stays} of 60");
     // Now the zone has a quarter of the endpoints for half of the callers: half of its load goes elsewhere.
     for (n, upstream) in far.iter().enumerate().skip(1) {
         world.us.endpoint(

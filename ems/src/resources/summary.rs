@@ -26,6 +26,8 @@ pub(super) struct Noted {
     /// Its access rules.
     pub(super) rules: bool,
     /// How its endpoints are spread over zones.
+    pub(super) spread: bool,
+    /// Which zones there are.
     pub(super) zones: bool,
 }
 
@@ -62,19 +64,26 @@ impl Summary {
             Some(spread) => self.services.insert(name.clone(), spread),
             None => self.services.remove(name),
         };
-        let noted = Noted {
-            existence: spread.is_some() != old_spread.is_some(),
+        let existence = spread.is_some() != old_spread.is_some();
+        let (spread, old_spread) = (spread.unwrap_or_default(), old_spread.unwrap_or_default());
+        let mut noted = Noted {
+            existence,
             rules: rules != old_rules,
-            zones: spread.clone().unwrap_or_default() != old_spread.clone().unwrap_or_default(),
+            spread: spread != old_spread,
+            zones: false,
         };
-        for zone in spread.into_iter().flatten().map(|(zone, _)| zone) {
-            *self.zones.entry(zone).or_insert(0) += 1;
+        // First what came, so that a zone that stays is none that went.
+        for (zone, _) in spread {
+            let users = self.zones.entry(zone).or_insert(0);
+            noted.zones |= *users == 0;
+            *users += 1;
         }
-        for (zone, _) in old_spread.into_iter().flatten() {
+        for (zone, _) in old_spread {
             if let Some(users) = self.zones.get_mut(&zone) {
                 *users -= 1;
                 if *users == 0 {
                     self.zones.remove(&zone);
+                    noted.zones = true;
                 }
             }
         }

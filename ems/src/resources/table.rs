@@ -67,6 +67,8 @@ pub(super) struct Table {
     by_service: BTreeMap<ServiceName, Vec<Arc<str>>>,
     counts: Counts,
     limits: Limits,
+    /// Services that have sidecars, and how many.
+    sidecars: BTreeMap<ServiceName, usize>,
 }
 
 /// A limit is reached.
@@ -79,7 +81,28 @@ impl Table {
             by_service: BTreeMap::new(),
             counts: Counts::default(),
             limits,
+            sidecars: BTreeMap::new(),
         }
+    }
+
+    /// Notes a sidecar that came.
+    pub(super) fn add_sidecar(&mut self, service: &ServiceName) {
+        *self.sidecars.entry(service.clone()).or_insert(0) += 1;
+    }
+
+    /// Notes a sidecar that went.
+    pub(super) fn remove_sidecar(&mut self, service: &ServiceName) {
+        if let Some(count) = self.sidecars.get_mut(service) {
+            *count -= 1;
+            if *count == 0 {
+                self.sidecars.remove(service);
+            }
+        }
+    }
+
+    /// The services that have sidecars.
+    pub(super) fn sidecars(&self) -> impl Iterator<Item = &ServiceName> {
+        self.sidecars.keys()
     }
 
     pub(super) fn len(&self) -> usize {

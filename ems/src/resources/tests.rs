@@ -378,16 +378,35 @@ fn callers_are_spread_as_their_service_or_evenly() {
         };
         put_endpoint(&world.maps, endpoint);
     }
-    let callers = |kind| endpoints_of(&*world.view(kind, &[], false), CALLERS);
+    let sidecar = world.view("sidecar", &[], false);
+    let host = world.host();
     assert_eq!(
         world.apply(Affected::Endpoints("payments".parse().unwrap())),
-        ["endpoints isthmus-callers"]
+        [
+            "endpoints isthmus-callers",
+            "endpoints isthmus-callers/orders",
+            "endpoints isthmus-callers/payments",
+        ],
+        "new zones are everybody's"
     );
-    assert_eq!(callers("sidecar").len(), 2, "orders has no record yet");
+    let own = || endpoints_of(&*sidecar, "isthmus-callers/orders");
+    assert_eq!(own().len(), 2, "orders has no record yet");
     put_service(&world.maps, service("orders"));
     world.apply(Affected::Service("orders".parse().unwrap()));
-    assert_eq!(callers("sidecar"), ["0/z3 127.0.0.1 UNKNOWN"]);
-    assert_eq!(callers("host").len(), 3);
+    assert_eq!(own(), ["0/z3 127.0.0.1 UNKNOWN"]);
+    assert_eq!(endpoints_of(&*host, CALLERS).len(), 3);
+    let others = sidecar.get(ResourceType::Endpoints, "isthmus-callers/payments");
+    assert!(others.is_none(), "not a sidecar of it");
+    let more = Endpoint {
+        zone: Some("z1".into()),
+        ..endpoint("payments", "x", "127.0.0.1:4")
+    };
+    put_endpoint(&world.maps, more);
+    assert_eq!(
+        world.apply(Affected::Endpoints("payments".parse().unwrap())),
+        ["endpoints isthmus-callers/payments"],
+        "a change of shares is the service's own"
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLockWriteGuard},
 };
 
 use isthmus_model::{ClusterName, RegionName};
@@ -11,7 +11,7 @@ use prost::Message;
 use super::{
     CALLERS, Inner, NodeKind, cluster_name, endpoints, filter, listener,
     node::{Node, used_destination},
-    table::{Counts, Full},
+    table::{Counts, Full, Table},
     tls,
 };
 use crate::xds::{Resource, ResourceType, View};
@@ -33,11 +33,20 @@ struct Used {
 
 impl NodeView {
     pub(super) fn new(inner: Arc<Inner>, node: Node) -> Self {
-        Self {
+        let view = Self {
             inner,
             node,
             used: Mutex::default(),
+        };
+        if view.node.kind == NodeKind::Sidecar {
+            view.table_mut().add_sidecar(&view.node.service);
         }
+        view
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        let table = self.inner.table.write();
+        table.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
@@ -122,11 +131,18 @@ impl NodeView {
         resource(ResourceType::Secret, name, &secret)
     }
 
-    fn callers(&self) -> Option<Arc<Resource>> {
-        let service = (self.node.kind == NodeKind::Sidecar).then_some(&self.node.service);
+    /// Where callers run: of its own service, or of all.
+    fn callers(&self, name: &str) -> Option<Arc<Resource>> {
+        let service = match name.strip_prefix(CALLERS)? {
+            "" => None,
+            own if own.strip_prefix('/') == Some(self.node.service.as_str()) => {
+                Some(&self.node.service)
+            }
+            _ => return None,
+        };
         let spread = self.inner.summary().callers(service);
-        let callers = endpoints::callers(CALLERS, &self.inner.settings.region, &spread);
-        resource(ResourceType::Endpoints, CALLERS, &callers)
+        let callers = endpoints::callers(name, &self.inner.settings.region, &spread);
+        resource(ResourceType::Endpoints, name, &callers)
     }
 
     fn listener(&self, name: &str) -> Option<Arc<Resource>> {
@@ -186,7 +202,7 @@ impl View for NodeView {
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         match kind {
             ResourceType::Secret => self.secret(name),
-            ResourceType::Endpoints if name == CALLERS => self.callers(),
+            ResourceType::Endpoints if is_of_callers(name) => self.callers(name),
             ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
             ResourceType::ExtensionConfig => (name == filter::FILTER).then(|| {
                 let config = self
@@ -234,10 +250,18 @@ impl Drop for NodeView {
             .table
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        if self.node.kind == NodeKind::Sidecar {
+            table.remove_sidecar(&self.node.service);
+        }
         for name in &used.names {
             table.release(name);
         }
     }
+}
+
+fn is_of_callers(name: &str) -> bool {
+    let rest = name.strip_prefix(CALLERS);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn resource<M: Message>(kind: ResourceType, name: &str, message: &M) -> Option<Arc<Resource>> {
