@@ -236,32 +236,55 @@ fn status_lists_every_envoy() {
 fn explain_agrees_with_the_data_plane() {
     let stage = shared();
     let us = &stage.mesh.us;
-    for (service, region) in [
-        ("payments", "us"),
-        ("payments", "eu"),
-        ("payments", "any"),
-        ("payments", "mars"),
-        ("nobody", "us"),
-        ("no_name", "us"),
+    let put = |name: &str, record| us.ems.put_service(name, record).unwrap();
+    put("explain-denied", json!({"access": {"allow": []}}));
+    put("explain-pinned", json!({"allowVersionPins": true}));
+    let _drained = stage::service(us, "explain-drained", json!({}), "drained");
+    us.ems.drain_endpoint("explain-drained", "drained").unwrap();
+    eventually("the new services to be known", || {
+        let code = |service| {
+            us.host
+                .get(service, "us")
+                .unwrap()
+                .error()
+                .map(str::to_owned)
+        };
+        code("explain-denied").as_deref() == Some("denied")
+            && code("explain-drained").as_deref() == Some("no_healthy_endpoint")
+    })
+    .unwrap();
+    for (service, region, version) in [
+        ("payments", "us", None),
+        ("payments", "eu", None),
+        ("payments", "any", None),
+        ("payments", "mars", None),
+        ("nobody", "us", None),
+        ("no_name", "us", None),
+        ("payments", "us", Some("v9")),
+        ("explain-denied", "us", None),
+        ("explain-drained", "us", None),
+        ("explain-pinned", "us", Some("v9")),
     ] {
-        let reply = us.host.get(service, region).unwrap();
-        let explained = us
-            .ems
-            .run(["explain", "--service", service, "--region", region]);
-        let text = match &explained {
-            Ok(text) => text.clone(),
+        let pin = version.map(|version| format!("x-mesh-version={version}"));
+        let mut call = us.host.call("GET", "/").service(service).region(region);
+        let mut words = vec!["explain", "--service", service, "--region", region];
+        if let (Some(version), Some(pin)) = (version, &pin) {
+            call = call.header("x-mesh-version", version);
+            words.extend(["--header", pin]);
+        }
+        let reply = call.send().unwrap();
+        let text = match us.ems.run(words) {
+            Ok(text) => text,
             Err(error) => format!("{error:#}"),
         };
-        match reply.error() {
-            Some(code) => assert!(
-                text.contains(code),
-                "{service} {region}: {code} is not in {text}"
-            ),
-            None => assert!(
-                text.contains(&format!("{service}.{region}")),
-                "{service} {region}: {text}"
-            ),
-        }
+        let expect = match reply.error() {
+            Some(code) => code.to_owned(),
+            None => format!("{service}.{region}"),
+        };
+        assert!(
+            text.contains(&expect),
+            "{service} {region} {version:?}: {expect} is not in {text}"
+        );
     }
 }
 
