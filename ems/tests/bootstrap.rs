@@ -31,7 +31,7 @@ fn envoy_takes_every_kind() {
                     .args([
                         "--mode",
                         "validate",
-                        "--use-dynamic-base-id",
+                        "--disable-hot-restart",
                         "--log-level",
                         "warning",
                     ])

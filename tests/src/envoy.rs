@@ -69,8 +69,8 @@ impl Envoy {
         command
             .arg("--config-path")
             .arg(config)
-            // Several Envoys share this machine.
-            .arg("--use-dynamic-base-id")
+            // Several Envoys share this machine; what hot restarts need would stay in shared memory after them.
+            .arg("--disable-hot-restart")
             .args(["--concurrency", "1", "--log-level", "warning"]);
         Ok(Envoy {
             process: Process::start(&options.name, dir, command)?,

@@ -6,6 +6,8 @@ use isthmus_tests::{Envoy, WorkDir, artifact, envoy::EnvoyOptions, port::Port};
 use isthmus_upstream::{Client, Upstream};
 use tonic::Code;
 
+use crate::stage;
+
 pub(crate) struct Standalone {
     pub(crate) envoy: Envoy,
     us: Upstream,
@@ -68,8 +70,8 @@ pub(crate) fn start(version: &str, filter: &Path) -> Standalone {
 
 /// Everything that the file's comments promise.
 fn check_promises(version: &str) {
-    let stage = start(version, &artifact::filter().unwrap());
-    let envoy = &stage.envoy;
+    let mesh = start(version, &artifact::filter().unwrap());
+    let envoy = &mesh.envoy;
 
     for (region, answers) in [("us", "us"), ("eu", "eu"), ("any", "us")] {
         let reply = envoy.get("payments", region).unwrap();
@@ -110,12 +112,14 @@ fn check_promises(version: &str) {
     let status = grpc.say(&[("x-mesh-service", "nobody")], "").unwrap_err();
     assert_eq!(status.code(), Code::NotFound, "{status:?}");
 
-    drop(stage.us);
+    drop(mesh.us);
     let reply = envoy.get("payments", "us").unwrap();
     assert_eq!(
-        reply.status, 503,
+        (reply.error(), reply.status),
+        (Some("no_healthy_endpoint"), 503),
         "refused by the upstream's machine: {reply:?}"
     );
+    stage::reaches(envoy, "payments", "any", "eu");
 }
 
 #[test]

@@ -123,7 +123,13 @@ fn install(
     };
     // With the dependencies that its authors tested; where one of those has been withdrawn, with what cargo finds.
     install(Some("--locked"))
-        .or_else(|_| install(None))
+        .or_else(|_| {
+            say(
+                &format!("{binary} {version}"),
+                "its own list of dependencies cannot be had here; compiling with what cargo finds",
+            );
+            install(None)
+        })
         .with_context(|| format!("cannot install {binary} {version}"))
 }
 
