@@ -179,9 +179,7 @@ impl Resources {
         for change in changes {
             self.0.apply(change, &mut names);
         }
-        names.sort();
-        names.dedup();
-        Changed { names }
+        Changed::of(names)
     }
 
     /// The filter config of a node whose callers are `caller`: what it decides with.

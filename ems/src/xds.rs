@@ -195,6 +195,11 @@ pub trait View: Send + Sync {
     /// The resource of this name, made on demand; `None` where no such thing exists.
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>>;
 
+    /// The same for each of several names, in their order, where that is cheaper than one by one.
+    fn get_all(&self, kind: ResourceType, names: &[&str]) -> Vec<Option<Arc<Resource>>> {
+        names.iter().map(|name| self.get(kind, name)).collect()
+    }
+
     /// The names that a wildcard subscription covers for this node.
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>>;
 
@@ -222,6 +227,34 @@ pub trait Source: Send + Sync + 'static {
 /// Names whose content, or existence, may differ from before, by type.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Pairs without order; a pair may be here although nothing differs for some node.
-    pub names: Vec<(ResourceType, Arc<str>)>,
+    /// Sorted, each once; one may be here although nothing differs for some node.
+    names: Vec<(ResourceType, Arc<str>)>,
+}
+
+impl Changed {
+    /// Of names in any order.
+    pub fn of(names: impl IntoIterator<Item = (ResourceType, Arc<str>)>) -> Self {
+        let mut names: Vec<_> = names.into_iter().collect();
+        names.sort();
+        names.dedup();
+        Self { names }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// All names, sorted.
+    pub fn iter(&self) -> impl Iterator<Item = (ResourceType, &Arc<str>)> {
+        self.names.iter().map(|(kind, name)| (*kind, name))
+    }
+
+    /// The names of one type.
+    pub fn of_type(&self, kind: ResourceType) -> impl Iterator<Item = &Arc<str>> {
+        let from = self.names.partition_point(|(other, _)| *other < kind);
+        let rest = self.names.get(from..).unwrap_or_default();
+        let names = rest.iter().take_while(move |(other, _)| *other == kind);
+        names.map(|(_, name)| name)
+    }
 }

@@ -3,17 +3,22 @@
 //! A stream gets the whole [`Changed`] by reference and looks for itself which of it matters; what piles up while it is
 //! busy or its client reads slowly is bounded, because beyond the bound it is told to look at everything instead.
 //!
+//! Sets of streams are compressed bitmaps: ten thousand streams that follow a thousand names each take a bit for each pair,
+//! and whom several changes concern is a union of a few words.
+//!
 //! The order that makes this safe: data is visible first, then [`Hub::publish`] is called; a stream first follows a
 //! name and then looks whether [`Hub::epoch`] moved since before it read the data.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::Waker,
 };
+
+use roaring::RoaringBitmap;
 
 use super::{Changed, ResourceType, stream::Action};
 
@@ -32,17 +37,10 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Index {
-    names: HashMap<ResourceType, HashMap<Arc<str>, HashSet<StreamId>>>,
-    all: HashMap<ResourceType, HashSet<StreamId>>,
-    slots: Vec<Option<Slot>>,
+    names: HashMap<ResourceType, HashMap<Arc<str>, RoaringBitmap>>,
+    all: HashMap<ResourceType, RoaringBitmap>,
+    inboxes: Vec<Option<Arc<Inbox>>>,
     free: Vec<StreamId>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    inbox: Arc<Inbox>,
-    /// The last epoch in which it was woken, so that one change wakes it once.
-    woken: u64,
 }
 
 /// What waits for one stream.
@@ -77,22 +75,18 @@ impl Hub {
     /// Takes up a stream, unless there are `limit` already.
     pub fn join(&self, limit: usize) -> Option<(StreamId, Arc<Inbox>)> {
         let mut index = self.lock();
-        if index.slots.len() - index.free.len() >= limit {
+        if index.len() >= limit {
             return None;
         }
         let inbox = Arc::new(Inbox::default());
-        let slot = Some(Slot {
-            inbox: inbox.clone(),
-            woken: 0,
-        });
         let id = match index.free.pop() {
             Some(id) => id,
             None => {
-                index.slots.push(None);
-                u32::try_from(index.slots.len() - 1).ok()?
+                index.inboxes.push(None);
+                u32::try_from(index.inboxes.len() - 1).ok()?
             }
         };
-        *index.slots.get_mut(id as usize)? = slot;
+        *index.inboxes.get_mut(id as usize)? = Some(inbox.clone());
         Some((id, inbox))
     }
 
@@ -103,10 +97,10 @@ impl Hub {
             index.unfollow(id, kind, &name);
         }
         for streams in index.all.values_mut() {
-            streams.remove(&id);
+            streams.remove(id);
         }
-        if let Some(slot) = index.slots.get_mut(id as usize)
-            && slot.take().is_some()
+        if let Some(inbox) = index.inboxes.get_mut(id as usize)
+            && inbox.take().is_some()
         {
             index.free.push(id);
         }
@@ -119,8 +113,7 @@ impl Hub {
 
     /// Streams connected now.
     pub fn streams(&self) -> usize {
-        let index = self.lock();
-        index.slots.len() - index.free.len()
+        self.lock().len()
     }
 
     /// Does those of the actions that concern the index, and gives the epoch after.
@@ -137,7 +130,7 @@ impl Hub {
                     index.all.entry(*kind).or_default().insert(id);
                 }
                 Action::UnfollowAll(kind) => {
-                    index.all.entry(*kind).or_default().remove(&id);
+                    index.all.entry(*kind).or_default().remove(id);
                 }
                 Action::Send(_) | Action::Acked { .. } | Action::Rejected { .. } => {}
             }
@@ -147,45 +140,31 @@ impl Hub {
 
     /// Wakes those whom a change concerns, once each. The change must be visible to every view already.
     pub fn publish(&self, changed: Changed) {
-        if changed.names.is_empty() {
+        if changed.is_empty() {
             return;
         }
         let changed = Arc::new(changed);
-        let mut index = self.lock();
-        let epoch = self.epoch.fetch_add(1, Ordering::AcqRel) + 1;
-        let Index {
-            names, all, slots, ..
-        } = &mut *index;
-        let mut wake = |streams: &HashSet<StreamId>| {
-            for id in streams {
-                if let Some(Some(slot)) = slots.get_mut(*id as usize)
-                    && std::mem::replace(&mut slot.woken, epoch) != epoch
-                {
-                    slot.inbox.push(&changed);
-                }
-            }
+        let inboxes: Vec<_> = {
+            let index = self.lock();
+            self.epoch.fetch_add(1, Ordering::AcqRel);
+            let followers = index.followers(&changed).into_iter();
+            let inboxes = followers.map(|id| index.inboxes.get(id as usize).cloned().flatten());
+            inboxes.flatten().collect()
         };
-        let mut last = None;
-        for (kind, name) in &changed.names {
-            if let Some(streams) = names.get(kind).and_then(|names| names.get(name)) {
-                wake(streams);
-            }
-            if last.replace(*kind) != Some(*kind)
-                && let Some(streams) = all.get(kind)
-            {
-                wake(streams);
-            }
+        // Without the lock: waking takes its time.
+        for inbox in inboxes {
+            inbox.push(&changed);
         }
     }
 
     /// Tells the streams to end: each of `part` of `parts`, so that their clients do not all come back at once.
     pub fn close(&self, part: usize, parts: usize) {
         let index = self.lock();
-        for (id, slot) in index.slots.iter().enumerate() {
-            if let Some(slot) = slot
+        for (id, inbox) in index.inboxes.iter().enumerate() {
+            if let Some(inbox) = inbox
                 && id % parts.max(1) == part
             {
-                slot.inbox.close();
+                inbox.close();
             }
         }
     }
@@ -197,12 +176,35 @@ impl Hub {
 }
 
 impl Index {
+    fn len(&self) -> usize {
+        self.inboxes.len() - self.free.len()
+    }
+
+    /// Whom a change concerns.
+    fn followers(&self, changed: &Changed) -> RoaringBitmap {
+        let mut followers = RoaringBitmap::new();
+        for kind in ResourceType::ALL {
+            let mut names = changed.of_type(kind).peekable();
+            if names.peek().is_some()
+                && let Some(streams) = self.all.get(&kind)
+            {
+                followers |= streams;
+            }
+            if let Some(index) = self.names.get(&kind) {
+                for streams in names.filter_map(|name| index.get(name)) {
+                    followers |= streams;
+                }
+            }
+        }
+        followers
+    }
+
     fn unfollow(&mut self, id: StreamId, kind: ResourceType, name: &Arc<str>) {
         let Some(names) = self.names.get_mut(&kind) else {
             return;
         };
         if let Some(streams) = names.get_mut(name) {
-            streams.remove(&id);
+            streams.remove(id);
             if streams.is_empty() {
                 names.remove(name);
             }

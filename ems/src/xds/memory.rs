@@ -24,7 +24,7 @@ struct Content {
 #[derive(Debug)]
 pub struct Write<'a> {
     content: &'a mut Content,
-    changed: Changed,
+    names: Vec<(ResourceType, Arc<str>)>,
 }
 
 impl Write<'_> {
@@ -33,22 +33,21 @@ impl Write<'_> {
         let name = resource.name().clone();
         let resources = self.content.resources.entry(kind).or_default();
         resources.insert(name.clone(), Arc::new(resource));
-        self.changed.names.push((kind, name));
+        self.names.push((kind, name));
     }
 
     /// Removes a resource.
     pub fn remove(&mut self, kind: ResourceType, name: &str) {
         let resources = self.content.resources.entry(kind).or_default();
         if let Some((name, _)) = resources.remove_entry(name) {
-            self.changed.names.push((kind, name));
+            self.names.push((kind, name));
         }
     }
 
     /// Removes all resources of a type.
     pub fn clear(&mut self, kind: ResourceType) {
         let resources = self.content.resources.remove(&kind).unwrap_or_default();
-        self.changed
-            .names
+        self.names
             .extend(resources.into_keys().map(|name| (kind, name)));
     }
 
@@ -64,10 +63,10 @@ impl Memory {
         let mut content = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let mut write = Write {
             content: &mut content,
-            changed: Changed::default(),
+            names: Vec::new(),
         };
         change(&mut write);
-        write.changed
+        Changed::of(write.names)
     }
 }
 
@@ -75,6 +74,15 @@ impl View for Memory {
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         let content = self.0.read().unwrap_or_else(PoisonError::into_inner);
         content.resources.get(&kind)?.get(name).cloned()
+    }
+
+    fn get_all(&self, kind: ResourceType, names: &[&str]) -> Vec<Option<Arc<Resource>>> {
+        let content = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let resources = content.resources.get(&kind);
+        names
+            .iter()
+            .map(|name| resources?.get(*name).cloned())
+            .collect()
     }
 
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>> {

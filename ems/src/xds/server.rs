@@ -325,11 +325,11 @@ impl Responses {
                 return self.refuse(status_of(&refusal));
             }
         };
-        let mut missed = Changed::default();
+        let mut missed = Vec::new();
         let mut missed_any = false;
         for action in &actions {
             match action {
-                Action::Follow(kind, name) => missed.names.push((*kind, name.clone())),
+                Action::Follow(kind, name) => missed.push((*kind, name.clone())),
                 Action::FollowAll(_) => missed_any = true,
                 _ => {}
             }
@@ -348,7 +348,7 @@ impl Responses {
             if missed_any {
                 stream.on_doubt(&*view)
             } else {
-                stream.on_change(&missed, &*view)
+                stream.on_change(&Changed::of(missed), &*view)
             }
         } else {
             Vec::new()
@@ -379,12 +379,9 @@ impl Responses {
                 (Some(one), None) => stream.on_change(one, &*view),
                 // What came together goes out together.
                 _ => {
-                    let names = news
-                        .changes
-                        .iter()
-                        .flat_map(|changed| changed.names.clone())
-                        .collect();
-                    stream.on_change(&Changed { names }, &*view)
+                    let names = news.changes.iter().flat_map(|changed| changed.iter());
+                    let names = names.map(|(kind, name)| (kind, name.clone()));
+                    stream.on_change(&Changed::of(names), &*view)
                 }
             }
         };

@@ -119,9 +119,9 @@ pub struct Response {
     /// Its number on the stream.
     pub nonce: u64,
     /// Sorted by name.
-    pub resources: Vec<Arc<Resource>>,
+    pub resources: Arc<[Arc<Resource>]>,
     /// Sorted; always empty in state of the world.
-    pub removed: Vec<Arc<str>>,
+    pub removed: Arc<[Arc<str>]>,
 }
 
 /// How far the client is with a resource.
@@ -252,10 +252,9 @@ impl Stream {
     /// Looks at names that may differ from before.
     pub fn on_change(&mut self, changed: &Changed, view: &dyn View) -> Vec<Action> {
         self.wave += 1;
-        for (kind, name) in &changed.names {
-            if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.kind() == *kind) {
-                subscription.changed(name, self.wave);
-            }
+        for subscription in &mut self.subscriptions {
+            let names = changed.of_type(subscription.kind());
+            subscription.changed(names, self.wave);
         }
         let mut actions = Vec::new();
         self.flush(view, &mut actions);
@@ -305,8 +304,8 @@ impl Stream {
                 type_url: request.type_url.into(),
                 version: "".into(),
                 nonce: self.nonce,
-                resources: Vec::new(),
-                removed,
+                resources: Arc::default(),
+                removed: removed.into(),
             })
         })
     }
@@ -414,9 +413,7 @@ impl Stream {
             .iter_mut()
             .find(|s| s.kind() == ResourceType::Endpoints)
         {
-            for name in &warming {
-                endpoints.repeat(name, self.wave);
-            }
+            endpoints.repeat(&warming, self.wave);
             settled |= !warming.is_empty() && !endpoints.in_flight();
         }
         settled

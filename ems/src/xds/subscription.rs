@@ -7,13 +7,17 @@
 //! Pure: no clock, no channel, no I/O.
 
 mod blame;
+mod due;
+mod entries;
 mod plan;
 
 use std::{collections::HashMap, sync::Arc};
 
 use blame::mentions;
+use due::{Due, Dues, Why};
+use entries::{Entries, Entry};
+use plan::Item;
 pub(super) use plan::{Batch, Plan};
-use plan::{Due, Item, Why};
 
 use super::{
     Resource, ResourceType, View,
@@ -37,30 +41,27 @@ pub(super) struct Subscription {
     started: bool,
     /// A name was asked for: from then on an empty list means nothing, and no longer everything.
     named: bool,
-    entries: HashMap<Arc<str>, Entry>,
+    entries: Entries,
     /// How many of the entries were asked for by name.
     asked: usize,
     /// Names that may have to be sent.
-    dirty: HashMap<Arc<str>, Due>,
+    dirty: Dues,
     /// Everything may have to be sent, since this wave.
     resync: Option<u64>,
     /// An answer is owed even if it turns out empty.
     due: bool,
     in_flight: Option<InFlight>,
-    /// What the client said when it rejected a resource.
-    errors: HashMap<Arc<str>, Arc<str>>,
+    /// What the client rejected, by name.
+    rejected: HashMap<Arc<str>, Rejection>,
 }
 
-/// What is known of one name.
-#[derive(Debug, Default)]
-struct Entry {
-    asked: bool,
-    /// What was sent last: changes are compared with this and not with what was acknowledged, so that a rejected
-    /// resource is not sent again and again.
-    sent: Option<Arc<Resource>>,
-    state: State,
+/// A client's word against a resource.
+#[derive(Debug)]
+struct Rejection {
     /// The version that was rejected last.
-    refused: Option<Arc<str>>,
+    version: Arc<str>,
+    /// What the client said, until it is sent something else or takes what it has.
+    error: Option<Arc<str>>,
 }
 
 /// A client's word on the response in flight.
@@ -77,7 +78,22 @@ struct InFlight {
     nonce: u64,
     /// The last wave that it may hold changes of; 0: it only answers.
     wave: u64,
-    names: Vec<Arc<str>>,
+    resources: Arc<[Arc<Resource>]>,
+    removed: Arc<[Arc<str>]>,
+    /// In a full list: what is new in it, if anything is.
+    updated: Vec<Arc<str>>,
+}
+
+impl InFlight {
+    /// What a rejection can be about.
+    fn names(&self) -> Vec<Arc<str>> {
+        if !self.updated.is_empty() {
+            // The others in a full list were taken before: what is new is to blame.
+            return self.updated.clone();
+        }
+        let resources = self.resources.iter().map(|resource| resource.name());
+        resources.chain(self.removed.iter()).cloned().collect()
+    }
 }
 
 impl Subscription {
@@ -88,13 +104,13 @@ impl Subscription {
             wildcard: false,
             started: false,
             named: false,
-            entries: HashMap::new(),
+            entries: Entries::default(),
             asked: 0,
-            dirty: HashMap::new(),
+            dirty: Dues::default(),
             resync: None,
             due: false,
             in_flight: None,
-            errors: HashMap::new(),
+            rejected: HashMap::new(),
         }
     }
 
@@ -131,24 +147,16 @@ impl Subscription {
             limits.check_count(self.kind, initial.len())?;
             self.remember(initial, view, limits)?;
         }
-        for name in unsubscribe {
-            if name == WILDCARD {
-                self.leave_wildcard(actions);
-            } else {
-                self.forget(&name, actions);
-            }
+        if unsubscribe.iter().any(|name| name == WILDCARD) {
+            self.leave_wildcard(actions);
         }
-        for name in subscribe {
-            self.named = true;
-            if name == WILDCARD {
-                self.join_wildcard(returning, view, actions);
-            } else {
-                self.want(name.into(), returning, limits, actions)?;
-            }
-        }
-        if legacy {
+        self.forget(unsubscribe.iter().map(|name| &**name), actions);
+        self.named |= !subscribe.is_empty();
+        if legacy || subscribe.iter().any(|name| name == WILDCARD) {
             self.join_wildcard(returning, view, actions);
         }
+        let names = subscribe.into_iter().filter(|name| name != WILDCARD);
+        self.want(names, returning, limits, actions)?;
         if first && !self.wildcard {
             self.drop_unasked();
         }
@@ -168,29 +176,20 @@ impl Subscription {
         limits.check_count(self.kind, names.len())?;
         self.named |= !names.is_empty();
         let wildcard = !self.named || names.iter().any(|name| name == WILDCARD);
-        let mut wanted: HashMap<Arc<str>, ()> = HashMap::with_capacity(names.len());
-        for name in names.into_iter().filter(|name| name != WILDCARD) {
-            limits.check_name(&name)?;
-            wanted.insert(name.into(), ());
-        }
+        let mut names: Vec<_> = names.into_iter().filter(|n| n != WILDCARD).collect();
+        names.sort();
         // Before names are forgotten: what the wildcard covers is not.
         if wildcard && !self.wildcard {
             self.join_wildcard(false, view, actions);
         }
         let gone: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(name, entry)| entry.asked && !wanted.contains_key(*name))
-            .map(|(name, _)| name.clone())
+            .asked()
+            .filter(|name| names.binary_search_by(|n| (**n).cmp(name)).is_err())
+            .cloned()
             .collect();
-        for name in gone {
-            self.forget(&name, actions);
-        }
-        for (name, ()) in wanted {
-            if !self.entries.get(&name).is_some_and(|entry| entry.asked) {
-                self.want(name, false, limits, actions)?;
-            }
-        }
+        self.forget(gone.iter().map(|name| &**name), actions);
+        names.retain(|name| !self.entries.get(name).is_some_and(|entry| entry.asked));
+        self.want(names, false, limits, actions)?;
         if !wildcard {
             self.leave_wildcard(actions);
         }
@@ -208,67 +207,100 @@ impl Subscription {
         view: &dyn View,
         limits: &Limits,
     ) -> Result<(), Refusal> {
-        for (name, version) in initial {
-            limits.check_name(&name)?;
-            let resource = match view.get(self.kind, &name) {
-                Some(current) if **current.version() == *version => current,
-                _ => Arc::new(Resource::remembered(name.into(), version.into())),
-            };
-            let name = resource.name().clone();
-            self.mark(name.clone(), Why::Changed, 0);
-            self.entries.insert(
-                name,
-                Entry {
-                    asked: false,
-                    sent: Some(resource),
-                    state: State::Acked,
-                    refused: None,
-                },
-            );
+        let mut initial: Vec<_> = initial.into_iter().collect();
+        initial.sort();
+        for (name, _) in &initial {
+            limits.check_name(name)?;
         }
+        let names: Vec<&str> = initial.iter().map(|(name, _)| &**name).collect();
+        let current = view.get_all(self.kind, &names);
+        let known =
+            current
+                .into_iter()
+                .zip(&initial)
+                .map(|(current, (name, version))| match current {
+                    Some(current) if **current.version() == *version => current,
+                    _ => Arc::new(Resource::remembered((**name).into(), (**version).into())),
+                });
+        self.entries
+            .add(known.map(|resource| Entry::of(resource, State::Acked)));
+        let names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
+        self.mark(names, Why::Changed, 0);
         Ok(())
     }
 
+    /// Takes names that the client asks for, again or for the first time.
     fn want(
         &mut self,
-        name: Arc<str>,
+        names: impl IntoIterator<Item = String>,
         returning: bool,
         limits: &Limits,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        limits.check_name(&name)?;
-        let has = returning && self.entries.contains_key(&name);
-        let entry = self.entries.entry(name.clone()).or_default();
-        if !std::mem::replace(&mut entry.asked, true) {
+        let mut names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
+        names.sort();
+        names.dedup();
+        for name in &names {
+            limits.check_name(name)?;
+        }
+        let mut has = vec![false; names.len()];
+        let mut fresh = Vec::new();
+        let mut walk = self.entries.walk();
+        for (name, has) in names.iter_mut().zip(&mut has) {
+            if let Some(entry) = walk.to(name) {
+                *has = true;
+                *name = entry.name().clone();
+                if std::mem::replace(&mut entry.asked, true) {
+                    continue;
+                }
+            } else {
+                let mut entry = Entry::named(name.clone());
+                entry.asked = true;
+                fresh.push(entry);
+            }
             self.asked += 1;
-            limits.check_count(self.kind, self.asked)?;
             actions.push(Action::Follow(self.kind, name.clone()));
         }
-        self.mark(name, if has { Why::Changed } else { Why::Asked }, 0);
+        self.entries.add(fresh);
+        limits.check_count(self.kind, self.asked)?;
+        let dues = names.into_iter().zip(has).map(|(name, has)| {
+            let why = if returning && has {
+                Why::Changed
+            } else {
+                Why::Asked
+            };
+            (name, Due { why, wave: 0 })
+        });
+        self.dirty.add(dues);
         Ok(())
     }
 
-    fn forget(&mut self, name: &str, actions: &mut Vec<Action>) {
-        let Some((name, entry)) = self.entries.get_key_value(name) else {
+    /// Drops names that the client asks for no longer.
+    fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, actions: &mut Vec<Action>) {
+        let mut gone = Vec::new();
+        for name in names {
+            if let Some(entry) = self.entries.get_mut(name)
+                && std::mem::replace(&mut entry.asked, false)
+            {
+                self.asked -= 1;
+                actions.push(Action::Unfollow(self.kind, entry.name().clone()));
+                gone.push(entry.name().clone());
+            }
+        }
+        if gone.is_empty() {
             return;
+        }
+        if !self.wildcard {
+            self.drop_unasked();
+            return;
+        }
+        // The client cannot tell whether the wildcard covers the name: it has to be told either way, where there are
+        // words for it. A full list says it by what it contains.
+        let why = match self.mode {
+            Mode::Delta => Why::Asked,
+            Mode::Sotw => Why::Changed,
         };
-        if !entry.asked {
-            return;
-        }
-        let name = name.clone();
-        actions.push(Action::Unfollow(self.kind, name.clone()));
-        if let Some(entry) = self.entries.get_mut(&name) {
-            entry.asked = false;
-            self.asked -= 1;
-        }
-        if self.wildcard {
-            // The client cannot tell whether the wildcard covers the name: it has to be told either way, where there
-            // are words for it. A full list says it by what it contains.
-            let delta = self.mode == Mode::Delta;
-            self.mark(name, if delta { Why::Asked } else { Why::Changed }, 0);
-        } else {
-            self.remove(&name);
-        }
+        self.mark(gone, why, 0);
     }
 
     fn join_wildcard(&mut self, returning: bool, view: &dyn View, actions: &mut Vec<Action>) {
@@ -277,9 +309,7 @@ impl Subscription {
         }
         self.due |= !returning;
         let why = if returning { Why::Changed } else { Why::Asked };
-        for name in view.wildcard(self.kind) {
-            self.mark(name, why, 0);
-        }
+        self.mark(view.wildcard(self.kind), why, 0);
     }
 
     fn leave_wildcard(&mut self, actions: &mut Vec<Action>) {
@@ -290,34 +320,22 @@ impl Subscription {
     }
 
     fn drop_unasked(&mut self) {
-        let (entries, errors, dirty) = (&mut self.entries, &mut self.errors, &mut self.dirty);
-        entries.retain(|_, entry| entry.asked);
-        dirty.retain(|name, _| entries.contains_key(name));
-        errors.retain(|name, _| entries.contains_key(name));
-    }
-
-    fn remove(&mut self, name: &str) {
-        self.entries.remove(name);
-        self.errors.remove(name);
-        self.dirty.remove(name);
+        let (entries, dirty) = (&mut self.entries, &mut self.dirty);
+        entries.retain(|entry| entry.asked);
+        dirty.retain(|name, _| entries.get(name).is_some());
+        self.rejected.retain(|name, _| entries.get(name).is_some());
     }
 
     fn skip_if_current(&mut self, version: &str, view: &dyn View) {
-        let plan = self.plan(view);
-        let mut resources: Vec<_> = plan.answers.iter().filter_map(|(_, r)| r.clone()).collect();
-        resources.sort_by(|a, b| a.name().cmp(b.name()));
+        let items = self.plan(view).into_items();
+        let resources: Vec<_> = items.iter().filter_map(|i| i.resource.clone()).collect();
         if *super::stream::version_of(self.kind, &resources, &[], view) != *version {
-            for (name, _) in plan.answers {
-                self.mark(name, Why::Asked, 0);
-            }
+            self.mark(items.into_iter().map(|item| item.name), Why::Asked, 0);
             return;
         }
         self.due = false;
-        for (name, resource) in plan.answers {
-            let entry = self.entries.entry(name).or_default();
-            entry.sent = resource;
-            entry.state = State::Acked;
-        }
+        self.entries
+            .add(resources.into_iter().map(|r| Entry::of(r, State::Acked)));
     }
 
     /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
@@ -325,11 +343,12 @@ impl Subscription {
         if self.in_flight.as_ref()?.nonce != nonce {
             return None;
         }
-        let InFlight { names, .. } = self.in_flight.take()?;
+        let in_flight = self.in_flight.take()?;
         let Some(error) = error else {
-            self.accept(&names);
+            self.accept(&in_flight.resources);
             return Some(Verdict::default());
         };
+        let names = in_flight.names();
         let mut blamed: Vec<_> = names
             .iter()
             .filter(|n| mentions(error, n))
@@ -343,44 +362,54 @@ impl Subscription {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
             };
-            if let Some(sent) = &entry.sent {
-                fresh |= entry.refused.as_ref() != Some(sent.version());
-                entry.refused = Some(sent.version().clone());
-                entry.state = State::Rejected;
-                self.errors.insert(name.clone(), error.clone());
-            }
+            let Some(version) = entry.sent().map(|sent| sent.version().clone()) else {
+                continue;
+            };
+            entry.state = State::Rejected;
+            let rejection = Rejection {
+                version,
+                error: Some(error.clone()),
+            };
+            fresh |= self
+                .rejected
+                .get(name)
+                .is_none_or(|known| known.version != rejection.version);
+            self.rejected.insert(name.clone(), rejection);
         }
         Some(Verdict { blamed, fresh })
     }
 
-    fn accept(&mut self, names: &[Arc<str>]) {
+    fn accept(&mut self, resources: &[Arc<Resource>]) {
         if self.is_full() {
-            self.errors.clear();
-            for entry in self
-                .entries
-                .values_mut()
-                .filter(|entry| entry.sent.is_some())
-            {
+            for entry in self.entries.iter_mut().filter(|e| e.sent().is_some()) {
                 entry.state = State::Acked;
+            }
+            for rejection in self.rejected.values_mut() {
+                rejection.error = None;
             }
             return;
         }
-        for name in names {
-            let Some(entry) = self.entries.get_mut(name) else {
-                continue;
-            };
-            if entry.sent.is_some() {
+        let mut walk = self.entries.walk();
+        for resource in resources {
+            if let Some(entry) = walk.to(resource.name())
+                && entry.sent().is_some()
+            {
                 entry.state = State::Acked;
-                self.errors.remove(name);
+                if let Some(rejection) = self.rejected.get_mut(entry.name()) {
+                    rejection.error = None;
+                }
             }
         }
     }
 
-    /// Notes that a name may differ from before.
-    pub(super) fn changed(&mut self, name: &Arc<str>, wave: u64) {
-        if self.wildcard || self.entries.contains_key(name) {
-            self.mark(name.clone(), Why::Changed, wave);
-        }
+    /// Notes that names may differ from before; they are sorted.
+    pub(super) fn changed<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>, wave: u64) {
+        let mut walk = self.entries.walk();
+        let names: Vec<_> = names
+            .filter(|name| walk.to(name).is_some() || self.wildcard)
+            .cloned()
+            .collect();
+        self.mark(names, Why::Changed, wave);
     }
 
     /// Notes that anything may differ from before.
@@ -389,65 +418,84 @@ impl Subscription {
         self.dirty.retain(|_, due| due.why > Why::Changed);
     }
 
-    /// Has a resource sent again although it did not change, if the client has it.
-    pub(super) fn repeat(&mut self, name: &Arc<str>, wave: u64) {
-        let entry = self.entries.get(name);
-        if entry.is_some_and(|entry| entry.asked && entry.sent.is_some()) {
-            self.mark(name.clone(), Why::Again, wave);
-        }
+    /// Has resources sent again although they did not change, if the client has them.
+    pub(super) fn repeat(&mut self, names: &[Arc<str>], wave: u64) {
+        let has = |name: &&Arc<str>| {
+            let entry = self.entries.get(name);
+            entry.is_some_and(|entry| entry.asked && entry.sent().is_some())
+        };
+        let names: Vec<_> = names.iter().filter(has).cloned().collect();
+        self.mark(names, Why::Again, wave);
     }
 
-    fn mark(&mut self, name: Arc<str>, why: Why, wave: u64) {
-        if why == Why::Changed {
-            if self.resync.is_some() {
-                return;
-            }
-            if self.dirty.len() >= BACKLOG.max(2 * self.entries.len()) {
-                let oldest = self.dirty.values().map(|due| due.wave).min();
-                self.changed_anyhow(oldest.unwrap_or(wave));
-                return;
-            }
+    fn mark(&mut self, names: impl IntoIterator<Item = Arc<str>>, why: Why, wave: u64) {
+        if why == Why::Changed && self.resync.is_some() {
+            return;
         }
-        let due = self.dirty.entry(name).or_insert(Due { why, wave });
-        due.why = why.max(due.why);
-        due.wave = wave.min(due.wave);
+        let dues = names.into_iter().map(|name| (name, Due { why, wave }));
+        self.dirty.add(dues);
+        if why == Why::Changed && self.dirty.len() > BACKLOG.max(2 * self.entries.len()) {
+            self.changed_anyhow(self.dirty.oldest().unwrap_or(wave));
+        }
     }
 
     /// Looks at all names that may have to be sent. What is not sent then has to be given back by [`Self::postpone`].
     pub(super) fn plan(&mut self, view: &dyn View) -> Plan {
-        let mut plan = Plan::default();
         if let Some(wave) = self.resync.take() {
-            let mut names: Vec<_> = self.entries.keys().cloned().collect();
+            let mut names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
             if self.wildcard {
                 names.extend(view.wildcard(self.kind));
             }
             let why = Why::Changed;
-            for name in names {
-                self.dirty.entry(name).or_insert(Due { why, wave });
-            }
+            self.dirty
+                .add(names.into_iter().map(|name| (name, Due { why, wave })));
         }
-        for (name, due) in std::mem::take(&mut self.dirty) {
-            let why = due.why;
-            let entry = self.entries.get(&name);
-            let asked = entry.is_some_and(|entry| entry.asked);
-            let wanted = asked || (self.wildcard && view.covers(self.kind, &name));
-            let resource = if wanted {
-                view.get(self.kind, &name)
-            } else {
-                None
-            };
-            let sent = entry.and_then(|entry| entry.sent.as_ref());
+        let mut plan = Plan::default();
+        let dues = self.dirty.take();
+        if dues.is_empty() {
+            return plan;
+        }
+        let mut walk = self.entries.walk();
+        let entries: Vec<Option<&Entry>> = dues
+            .iter()
+            .map(|(name, _)| walk.to(name).map(|entry| &*entry))
+            .collect();
+        let wanted: Vec<bool> = dues
+            .iter()
+            .zip(&entries)
+            .map(|((name, _), entry)| {
+                entry.is_some_and(|entry| entry.asked)
+                    || (self.wildcard && view.covers(self.kind, name))
+            })
+            .collect();
+        // Only these: to ask for a resource is to use it.
+        let names: Vec<&str> = dues
+            .iter()
+            .zip(&wanted)
+            .filter(|(_, wanted)| **wanted)
+            .map(|((name, _), _)| &**name)
+            .collect();
+        let mut resources = view.get_all(self.kind, &names).into_iter();
+        for (((name, due), entry), wanted) in dues.into_iter().zip(entries).zip(wanted) {
+            let resource = wanted.then(|| resources.next().flatten()).flatten();
             let told = entry.is_some_and(|entry| entry.state != State::Waiting);
-            match (resource, sent) {
-                (Some(new), _) if why == Why::Asked => plan.answers.push((name, Some(new))),
-                (Some(new), Some(old)) if why == Why::Changed && new.version() == old.version() => {
-                }
-                (Some(new), _) => plan.upserts.push(((name, Some(new)), due)),
-                (None, _) if why == Why::Asked => plan.answers.push((name, None)),
-                (None, Some(_)) => plan.removals.push(((name, None), due)),
-                (None, None) if asked && !told => plan.answers.push((name, None)),
-                (None, None) => {}
-            }
+            let asked = entry.is_some_and(|entry| entry.asked);
+            let same = |new: &Arc<Resource>, old: &Arc<Resource>| {
+                Arc::ptr_eq(new, old) || new.version() == old.version()
+            };
+            let group = match (&resource, entry.and_then(Entry::sent)) {
+                _ if due.why == Why::Asked => &mut plan.answers,
+                (Some(new), Some(old)) if due.why == Why::Changed && same(new, old) => continue,
+                (Some(_), _) => &mut plan.upserts,
+                (None, Some(_)) => &mut plan.removals,
+                (None, None) if asked && !told => &mut plan.answers,
+                (None, None) => continue,
+            };
+            group.push(Item {
+                name,
+                resource,
+                due,
+            });
         }
         plan
     }
@@ -457,16 +505,15 @@ impl Subscription {
     /// True: changes were put back.
     pub(super) fn postpone(&mut self, plan: &mut Plan, changes: bool, removals: bool) -> bool {
         let waiting = changes && !plan.upserts.is_empty();
+        let mut later = Vec::new();
         if changes {
-            for ((name, _), due) in plan.upserts.drain(..) {
-                self.mark(name, due.why, due.wave);
-            }
+            later.append(&mut plan.upserts);
         }
         if removals {
-            for ((name, _), due) in plan.removals.drain(..) {
-                self.mark(name, due.why, due.wave);
-            }
+            later.append(&mut plan.removals);
         }
+        self.dirty
+            .add(later.into_iter().map(|item| (item.name, item.due)));
         waiting
     }
 
@@ -478,75 +525,83 @@ impl Subscription {
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
     pub(super) fn commit(&mut self, plan: Plan) -> Option<Batch> {
         let due = std::mem::take(&mut self.due);
-        let changes = plan
-            .upserts
-            .into_iter()
-            .chain(plan.removals)
-            .map(|(item, _)| item);
-        let mut items: Vec<Item> = plan.answers.into_iter().chain(changes).collect();
-        items.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut batch = Batch {
-            resources: Vec::with_capacity(items.len()),
-            removed: Vec::new(),
-            updated: Vec::new(),
-        };
-        let mut lost = false;
-        for (name, resource) in items {
-            let mut entry = self.entries.remove(&name).unwrap_or_default();
-            self.errors.remove(&name);
-            let before = std::mem::replace(&mut entry.sent, resource.clone());
-            if let Some(new) = resource {
-                // From here on the name is the one that all streams share.
-                let name = new.name().clone();
-                entry.state = State::Sent;
-                if before.is_none_or(|old| old.version() != new.version()) {
-                    batch.updated.push(name.clone());
-                }
-                batch.resources.push(new);
-                self.entries.insert(name, entry);
-            } else {
-                lost |= before.is_some() || entry.state == State::Waiting;
-                entry.state = State::Absent;
-                if entry.asked {
-                    self.entries.insert(name.clone(), entry);
-                }
-                batch.removed.push(name);
+        let notes_updates = self.is_full() || self.kind == ResourceType::Cluster;
+        let mut resources = Vec::with_capacity(plan.upserts.len() + plan.answers.len());
+        let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut lost, mut unasked) = (false, false);
+        let mut walk = self.entries.walk();
+        for Item { name, resource, .. } in plan.into_items() {
+            if let Some(rejection) = self.rejected.get_mut(&name) {
+                rejection.error = None;
             }
+            let entry = walk.to(&name);
+            if let Some(new) = resource {
+                let before = entry.as_ref().and_then(|entry| entry.sent());
+                if notes_updates && before.is_none_or(|old| old.version() != new.version()) {
+                    updated.push(new.name().clone());
+                }
+                match entry {
+                    Some(entry) => entry.send(new.clone()),
+                    None => fresh.push(Entry::of(new.clone(), State::Sent)),
+                }
+                resources.push(new);
+                continue;
+            }
+            if let Some(entry) = entry {
+                lost |= entry.sent().is_some() || entry.state == State::Waiting;
+                unasked |= !entry.asked;
+                entry.withdraw();
+            } else {
+                lost = true;
+            }
+            removed.push(name);
         }
-        if self.mode == Mode::Delta {
-            return Some(batch);
+        self.entries.add(fresh);
+        if unasked {
+            self.entries
+                .retain(|entry| entry.asked || entry.state != State::Absent);
         }
         // State of the world has no removals. For listeners and clusters they show by what is left out of the full
         // list; for the other types nothing can be said.
-        batch.removed.clear();
-        if self.is_full() {
-            if batch.resources.is_empty() && !lost && !due {
-                return None;
-            }
-            batch.resources = self
-                .entries
-                .values()
-                .filter_map(|entry| entry.sent.clone())
-                .collect();
-            batch.resources.sort_by(|a, b| a.name().cmp(b.name()));
-            return Some(batch);
+        let silent = match self.mode {
+            Mode::Delta => false,
+            Mode::Sotw if self.is_full() => resources.is_empty() && !lost && !due,
+            Mode::Sotw => resources.is_empty() && !due,
+        };
+        if silent {
+            return None;
         }
-        (due || !batch.resources.is_empty()).then_some(batch)
+        if self.is_full() {
+            resources = self
+                .entries
+                .iter()
+                .filter_map(Entry::sent)
+                .cloned()
+                .collect();
+        }
+        if self.mode == Mode::Sotw {
+            removed.clear();
+        }
+        Some(Batch {
+            resources: resources.into(),
+            removed: removed.into(),
+            updated,
+        })
     }
 
     /// Notes that a batch left under this nonce, with changes up to this wave.
     pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
-        let names = if self.is_full() && !batch.updated.is_empty() {
-            // The others in a full list were taken before: what is new is to blame.
-            batch.updated.clone()
-        } else {
-            let resources = batch
-                .resources
-                .iter()
-                .map(|resource| resource.name().clone());
-            resources.chain(batch.removed.iter().cloned()).collect()
-        };
-        self.in_flight = Some(InFlight { nonce, wave, names });
+        self.in_flight = Some(InFlight {
+            nonce,
+            wave,
+            resources: batch.resources.clone(),
+            removed: batch.removed.clone(),
+            updated: if self.is_full() {
+                batch.updated.clone()
+            } else {
+                Vec::new()
+            },
+        });
     }
 
     /// "For Listener and Cluster resource types […] the server must include the complete state of the world".
@@ -557,23 +612,21 @@ impl Subscription {
 
     /// The names that the client asked for.
     pub(super) fn asked(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.entries
-            .iter()
-            .filter(|(_, entry)| entry.asked)
-            .map(|(name, _)| name)
+        let asked = self.entries.iter().filter(|entry| entry.asked);
+        asked.map(Entry::name)
     }
 
     /// Every name that the client was told something about or asked for.
     pub(super) fn status(&self) -> impl Iterator<Item = Status> + '_ {
-        self.entries.iter().map(|(name, entry)| Status {
+        self.entries.iter().map(|entry| Status {
             kind: self.kind,
-            name: name.clone(),
-            version: entry
-                .sent
-                .as_ref()
-                .map(|resource| resource.version().clone()),
+            name: entry.name().clone(),
+            version: entry.sent().map(|resource| resource.version().clone()),
             state: entry.state,
-            error: self.errors.get(name).cloned(),
+            error: self
+                .rejected
+                .get(entry.name())
+                .and_then(|rejection| rejection.error.clone()),
         })
     }
 }

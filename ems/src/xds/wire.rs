@@ -33,7 +33,7 @@ pub struct Batches(Mutex<VecDeque<Joined>>);
 #[derive(Debug)]
 struct Joined {
     key: u128,
-    resources: Vec<Arc<Resource>>,
+    resources: Arc<[Arc<Resource>]>,
     bytes: Bytes,
 }
 
@@ -50,10 +50,10 @@ impl Batches {
         put_field(&mut head, 1, response.version.as_bytes());
         put_field(&mut head, 4, response.type_url.as_bytes());
         put_field(&mut head, 5, response.nonce.to_string().as_bytes());
-        for name in &response.removed {
+        for name in &*response.removed {
             put_field(&mut head, 6, name.as_bytes());
         }
-        let rest = match response.resources.as_slice() {
+        let rest = match &*response.resources {
             [one] if len >= COPIED => Some(entry(response.mode, one)),
             _ if len >= COPIED => Some(self.join(response, len)),
             few => {
@@ -80,7 +80,7 @@ impl Batches {
                 && joined
                     .resources
                     .iter()
-                    .zip(&response.resources)
+                    .zip(&*response.resources)
                     .all(|(a, b)| Arc::ptr_eq(a, b))
         };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +88,7 @@ impl Batches {
             return joined.bytes.clone();
         }
         let mut bytes = BytesMut::with_capacity(len);
-        for resource in &response.resources {
+        for resource in &*response.resources {
             bytes.put_slice(&entry(response.mode, resource));
         }
         let bytes = bytes.freeze();
@@ -115,7 +115,7 @@ fn entry(mode: Mode, resource: &Resource) -> Bytes {
 fn key(response: &Response) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(&[u8::from(response.mode == Mode::Delta)]);
-    for resource in &response.resources {
+    for resource in &*response.resources {
         hash.update(&(Arc::as_ptr(resource).addr()).to_ne_bytes());
     }
     hash.digest128()

@@ -95,7 +95,7 @@ impl World {
 
     pub(crate) fn apply(&self, change: Affected) -> Vec<String> {
         let changed = self.resources.apply(&[change.into()]);
-        let names = changed.names.iter();
+        let names = changed.iter();
         names.map(|(kind, name)| format!("{kind} {name}")).collect()
     }
 }

@@ -47,11 +47,8 @@ impl Member {
 }
 
 fn changed(names: &[(ResourceType, &str)]) -> Changed {
-    let names = names
-        .iter()
-        .map(|(kind, name)| (*kind, Arc::from(*name)))
-        .collect();
-    Changed { names }
+    let names = names.iter().map(|(kind, name)| (*kind, Arc::from(*name)));
+    Changed::of(names)
 }
 
 #[test]

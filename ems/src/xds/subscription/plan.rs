@@ -2,28 +2,17 @@
 
 use std::sync::Arc;
 
+use super::due::Due;
 use crate::xds::Resource;
 
-/// Why a name is looked at, and since which wave of changes.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Due {
-    pub(super) why: Why,
-    pub(super) wave: u64,
+/// One name and what there is to say about it.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) name: Arc<str>,
+    /// `None`: it does not exist (any more).
+    pub(super) resource: Option<Arc<Resource>>,
+    pub(super) due: Due,
 }
-
-/// Why a name is looked at; the greater wins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Why {
-    /// It may differ from what was sent.
-    Changed,
-    /// It is to be sent also if it does not differ.
-    Again,
-    /// The client asked: it is to be answered, and at once.
-    Asked,
-}
-
-/// One name and what there is to say about it; `None`: it does not exist (any more).
-pub(super) type Item = (Arc<str>, Option<Arc<Resource>>);
 
 /// What there is to send, by how urgent it is.
 #[derive(Debug, Default)]
@@ -31,14 +20,27 @@ pub(in crate::xds) struct Plan {
     /// Answers to what the client asked for: never wait for other types.
     pub(super) answers: Vec<Item>,
     /// New and changed resources: wait for the types that they may point at.
-    pub(super) upserts: Vec<(Item, Due)>,
+    pub(super) upserts: Vec<Item>,
     /// Resources that are gone: wait for the types that may point at them.
-    pub(super) removals: Vec<(Item, Due)>,
+    pub(super) removals: Vec<Item>,
 }
 
 impl Plan {
     pub(in crate::xds) fn is_empty(&self) -> bool {
         self.answers.is_empty() && self.upserts.is_empty() && self.removals.is_empty()
+    }
+
+    /// Everything, sorted.
+    pub(super) fn into_items(self) -> Vec<Item> {
+        let Self {
+            mut answers,
+            upserts,
+            removals,
+        } = self;
+        answers.extend(upserts);
+        answers.extend(removals);
+        answers.sort_by(|a, b| a.name.cmp(&b.name));
+        answers
     }
 
     /// Whether it holds more than answers.
@@ -49,15 +51,15 @@ impl Plan {
     /// The first wave that it holds changes of.
     pub(in crate::xds) fn since(&self) -> u64 {
         let all = self.upserts.iter().chain(&self.removals);
-        all.map(|(_, due)| due.wave).min().unwrap_or(u64::MAX)
+        all.map(|item| item.due.wave).min().unwrap_or(u64::MAX)
     }
 }
 
 /// What is sent by one response.
 #[derive(Debug)]
 pub(in crate::xds) struct Batch {
-    pub(in crate::xds) resources: Vec<Arc<Resource>>,
-    pub(in crate::xds) removed: Vec<Arc<str>>,
-    /// Names whose content differs from what the client had.
+    pub(in crate::xds) resources: Arc<[Arc<Resource>]>,
+    pub(in crate::xds) removed: Arc<[Arc<str>]>,
+    /// Of clusters, and in a full list: the names whose content differs from what the client had.
     pub(in crate::xds) updated: Vec<Arc<str>>,
 }

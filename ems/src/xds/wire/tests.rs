@@ -19,8 +19,8 @@ fn response(mode: Mode, bodies: &[&str]) -> Response {
             .map(|(i, body)| Arc::new(Resource::new(kind, format!("n{i}"), body.as_bytes())))
             .collect(),
         removed: match mode {
-            Mode::Delta => vec!["x".into(), "y".into()],
-            Mode::Sotw => Vec::new(),
+            Mode::Delta => ["x".into(), "y".into()].into(),
+            Mode::Sotw => Arc::default(),
         },
     }
 }
@@ -53,7 +53,7 @@ fn is_what_prost_would_write() {
         assert_eq!(read.nonce, "300");
         assert_eq!(read.removed_resources, ["x", "y"]);
         assert_eq!(read.resources.len(), bodies.len());
-        for (read, sent) in read.resources.iter().zip(&delta.resources) {
+        for (read, sent) in read.resources.iter().zip(&*delta.resources) {
             let any = read.resource.as_ref().unwrap();
             assert_eq!(
                 (&*read.name, &*read.version),
@@ -70,7 +70,7 @@ fn is_what_prost_would_write() {
         assert_eq!((&*read.version_info, &*read.nonce), ("v", "300"));
         assert_eq!(read.type_url, sotw.type_url);
         assert_eq!(read.resources.len(), bodies.len());
-        for (read, sent) in read.resources.iter().zip(&sotw.resources) {
+        for (read, sent) in read.resources.iter().zip(&*sotw.resources) {
             assert_eq!(
                 (&*read.type_url, &read.value),
                 (&*sotw.type_url, &sent.body().to_vec())

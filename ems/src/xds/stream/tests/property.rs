@@ -262,7 +262,7 @@ impl Client {
             assert!(known.open.is_empty(), "two in flight: {response:?}");
             known.open.push(response.nonce);
             let mut seen = BTreeSet::new();
-            for resource in &response.resources {
+            for resource in &*response.resources {
                 let (name, version) = (resource.name().to_string(), resource.version().to_string());
                 assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
                 let before = known.sent.insert(name.clone(), Some(version.clone()));
