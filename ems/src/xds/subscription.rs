@@ -8,6 +8,8 @@
 
 mod blame;
 mod plan;
+mod refresh;
+mod returning;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -19,6 +21,7 @@ use super::{
     Resource, ResourceType, View,
     limits::{Limits, Refusal},
     stream::{Action, Mode, State, Status},
+    ttl::Beats,
 };
 
 /// The name that stands for every resource that the server thinks the client should have.
@@ -49,6 +52,12 @@ pub(super) struct Subscription {
     in_flight: Option<InFlight>,
     /// What the client said when it rejected a resource.
     errors: HashMap<Arc<str>, Arc<str>>,
+    /// The client knows of TTLs.
+    expires: bool,
+    /// Only once a resource had a TTL.
+    beats: Option<Box<Beats>>,
+    /// What has to be refreshed with the next response.
+    refresh: Vec<Item>,
 }
 
 /// What is known of one name.
@@ -81,7 +90,7 @@ struct InFlight {
 }
 
 impl Subscription {
-    pub(super) fn new(kind: ResourceType, mode: Mode) -> Self {
+    pub(super) fn new(kind: ResourceType, mode: Mode, expires: bool) -> Self {
         Self {
             kind,
             mode,
@@ -95,6 +104,9 @@ impl Subscription {
             due: false,
             in_flight: None,
             errors: HashMap::new(),
+            expires,
+            beats: None,
+            refresh: Vec::new(),
         }
     }
 
@@ -131,20 +143,23 @@ impl Subscription {
             limits.check_count(self.kind, initial.len())?;
             self.remember(initial, view, limits)?;
         }
-        for name in unsubscribe {
-            if name == WILDCARD {
-                self.leave_wildcard(actions);
-            } else {
-                self.forget(&name, actions);
-            }
+        let all = |names: &[String]| names.iter().any(|name| name == WILDCARD);
+        let (joins, leaves) = (all(&subscribe), all(&unsubscribe));
+        self.named |= !subscribe.is_empty();
+        // Before names are forgotten: what the wildcard covers is not.
+        if joins {
+            self.join_wildcard(returning, view, actions);
         }
-        for name in subscribe {
-            self.named = true;
-            if name == WILDCARD {
-                self.join_wildcard(returning, view, actions);
-            } else {
-                self.want(name.into(), returning, limits, actions)?;
-            }
+        for name in unsubscribe.iter().filter(|name| *name != WILDCARD) {
+            self.forget(name, actions);
+        }
+        for name in subscribe.into_iter().filter(|name| name != WILDCARD) {
+            self.want(name.into(), returning, limits, actions)?;
+        }
+        // After names are asked for: what the client had by the wildcard it still has. Who leaves and joins at once may
+        // have everything, and has to hear of what is gone.
+        if leaves && !joins {
+            self.leave_wildcard(actions);
         }
         if legacy {
             self.join_wildcard(returning, view, actions);
@@ -197,34 +212,6 @@ impl Subscription {
         // A client that comes back with everything it needs: only where the server alone decides what that is.
         if first && self.wildcard && self.is_full() && !self.named && !version.is_empty() {
             self.skip_if_current(version, view);
-        }
-        Ok(())
-    }
-
-    /// Takes what the client says it has from an earlier stream.
-    fn remember(
-        &mut self,
-        initial: HashMap<String, String>,
-        view: &dyn View,
-        limits: &Limits,
-    ) -> Result<(), Refusal> {
-        for (name, version) in initial {
-            limits.check_name(&name)?;
-            let resource = match view.get(self.kind, &name) {
-                Some(current) if **current.version() == *version => current,
-                _ => Arc::new(Resource::remembered(name.into(), version.into())),
-            };
-            let name = resource.name().clone();
-            self.mark(name.clone(), Why::Changed, 0);
-            self.entries.insert(
-                name,
-                Entry {
-                    asked: false,
-                    sent: Some(resource),
-                    state: State::Acked,
-                    refused: None,
-                },
-            );
         }
         Ok(())
     }
@@ -294,29 +281,17 @@ impl Subscription {
         entries.retain(|_, entry| entry.asked);
         dirty.retain(|name, _| entries.contains_key(name));
         errors.retain(|name, _| entries.contains_key(name));
+        if let Some(beats) = &mut self.beats {
+            beats.retain(|name| entries.contains_key(name));
+        }
     }
 
     fn remove(&mut self, name: &str) {
         self.entries.remove(name);
         self.errors.remove(name);
         self.dirty.remove(name);
-    }
-
-    fn skip_if_current(&mut self, version: &str, view: &dyn View) {
-        let plan = self.plan(view);
-        let mut resources: Vec<_> = plan.answers.iter().filter_map(|(_, r)| r.clone()).collect();
-        resources.sort_by(|a, b| a.name().cmp(b.name()));
-        if *super::stream::version_of(self.kind, &resources, &[], view) != *version {
-            for (name, _) in plan.answers {
-                self.mark(name, Why::Asked, 0);
-            }
-            return;
-        }
-        self.due = false;
-        for (name, resource) in plan.answers {
-            let entry = self.entries.entry(name).or_default();
-            entry.sent = resource;
-            entry.state = State::Acked;
+        if let Some(beats) = &mut self.beats {
+            beats.forget(name);
         }
     }
 
@@ -431,17 +406,17 @@ impl Subscription {
             let entry = self.entries.get(&name);
             let asked = entry.is_some_and(|entry| entry.asked);
             let wanted = asked || (self.wildcard && view.covers(self.kind, &name));
-            let resource = if wanted {
-                view.get(self.kind, &name)
-            } else {
-                None
-            };
+            let resource = wanted.then(|| view.get(self.kind, &name)).flatten();
+            let resource = resource.map(|resource| self.dress(resource));
             let sent = entry.and_then(|entry| entry.sent.as_ref());
             let told = entry.is_some_and(|entry| entry.state != State::Waiting);
             match (resource, sent) {
                 (Some(new), _) if why == Why::Asked => plan.answers.push((name, Some(new))),
-                (Some(new), Some(old)) if why == Why::Changed && new.version() == old.version() => {
-                }
+                // Of what a client has from an earlier stream the TTL may not be known.
+                (Some(new), Some(old))
+                    if why == Why::Changed
+                        && new.version() == old.version()
+                        && new.ttl() == old.ttl() => {}
                 (Some(new), _) => plan.upserts.push(((name, Some(new)), due)),
                 (None, _) if why == Why::Asked => plan.answers.push((name, None)),
                 (None, Some(_)) => plan.removals.push(((name, None), due)),
@@ -472,7 +447,7 @@ impl Subscription {
 
     /// Whether there is something to say once a plan has been cut to what may be sent now.
     pub(super) fn owes(&self, plan: &Plan) -> bool {
-        self.due || !plan.is_empty()
+        self.due || !plan.is_empty() || !self.refresh.is_empty()
     }
 
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
@@ -484,6 +459,7 @@ impl Subscription {
             .chain(plan.removals)
             .map(|(item, _)| item);
         let mut items: Vec<Item> = plan.answers.into_iter().chain(changes).collect();
+        self.add_refreshed(&mut items);
         items.sort_by(|a, b| a.0.cmp(&b.0));
         let mut batch = Batch {
             resources: Vec::with_capacity(items.len()),
@@ -494,8 +470,10 @@ impl Subscription {
         for (name, resource) in items {
             let mut entry = self.entries.remove(&name).unwrap_or_default();
             self.errors.remove(&name);
-            let before = std::mem::replace(&mut entry.sent, resource.clone());
+            let before = entry.sent.take();
             if let Some(new) = resource {
+                let sent = before.as_ref().filter(|_| new.is_heartbeat());
+                entry.sent = Some(sent.unwrap_or(&new).clone());
                 // From here on the name is the one that all streams share.
                 let name = new.name().clone();
                 entry.state = State::Sent;
@@ -507,6 +485,9 @@ impl Subscription {
             } else {
                 lost |= before.is_some() || entry.state == State::Waiting;
                 entry.state = State::Absent;
+                if let Some(beats) = &mut self.beats {
+                    beats.forget(&name);
+                }
                 if entry.asked {
                     self.entries.insert(name.clone(), entry);
                 }
@@ -546,6 +527,9 @@ impl Subscription {
                 .map(|resource| resource.name().clone());
             resources.chain(batch.removed.iter().cloned()).collect()
         };
+        for resource in &batch.resources {
+            self.note_ttl(resource);
+        }
         self.in_flight = Some(InFlight { nonce, wave, names });
     }
 

@@ -1,0 +1,78 @@
+//! The part of a subscription that keeps resources with a TTL alive at the client.
+//!
+//! What is refreshed is what was sent, and not what there is now: a change goes its own way, in its own order. What the
+//! client did not take is not refreshed, for it does not have it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use super::{Item, Subscription};
+use crate::xds::{
+    Resource,
+    stream::{Mode, State},
+};
+
+impl Subscription {
+    /// When something has to be refreshed. While a response is in flight nothing can be sent; afterwards it may be due.
+    pub(in crate::xds) fn wake_at(&mut self, now: Duration) -> Option<Duration> {
+        let next = self.beats.as_mut()?.next(now);
+        if self.in_flight() { None } else { next }
+    }
+
+    /// Has what is due sent with the next response, which can go at once.
+    pub(in crate::xds) fn tick(&mut self, now: Duration) {
+        if self.in_flight() {
+            return;
+        }
+        let Some(beats) = &mut self.beats else { return };
+        for (name, late) in beats.take_due(now) {
+            let entry = self.entries.get(&name);
+            let has = entry.filter(|entry| entry.state == State::Acked);
+            let Some(sent) = has.and_then(|entry| entry.sent.as_ref()) else {
+                continue;
+            };
+            let refresh = match sent.heartbeat() {
+                Some(heartbeat) if !late && self.mode == Mode::Delta => heartbeat.clone(),
+                _ => sent.clone(),
+            };
+            self.refresh.push((name, Some(refresh)));
+        }
+    }
+
+    /// Adds what is to be refreshed, unless it is sent anyway or the client wants it no more.
+    pub(super) fn add_refreshed(&mut self, items: &mut Vec<Item>) {
+        let refresh = std::mem::take(&mut self.refresh);
+        if refresh.is_empty() {
+            return;
+        }
+        let sent: HashSet<_> = items.iter().map(|(name, _)| name.clone()).collect();
+        let wanted = |name: &Arc<str>| self.entries.contains_key(name) && !sent.contains(name);
+        items.extend(refresh.into_iter().filter(|(name, _)| wanted(name)));
+    }
+
+    /// The form of a resource that this client understands.
+    pub(super) fn dress(&self, resource: Arc<Resource>) -> Arc<Resource> {
+        if self.expires {
+            resource
+        } else {
+            resource.endless()
+        }
+    }
+
+    /// Notes that a resource was sent.
+    pub(super) fn note_ttl(&mut self, resource: &Resource) {
+        let expires = resource.ttl().is_some() || resource.is_heartbeat();
+        if self.beats.is_none() && !expires {
+            return;
+        }
+        let entry = self.entries.get(resource.name());
+        let ttl = entry.and_then(|entry| entry.sent.as_ref()?.ttl());
+        self.beats.get_or_insert_default().sent(resource, ttl);
+    }
+
+    /// How many notes it keeps of names.
+    pub(in crate::xds) fn kept(&self) -> usize {
+        let in_flight = self.in_flight.as_ref().map_or(0, |sent| sent.names.len());
+        let beats = self.beats.as_ref().map_or(0, |beats| beats.len());
+        self.entries.len() + self.dirty.len() + self.errors.len() + in_flight + beats
+    }
+}
