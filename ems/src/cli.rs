@@ -62,7 +62,7 @@ impl Cli {
                 return Ok(ExitCode::from(u8::from(differs)));
             }
             Command::Serve(args) => serve::run(*args),
-            Command::Bootstrap(args) => print(&bootstrap(&args, &hostname())),
+            Command::Bootstrap(args) => print(&bootstrap(&args, &crate::host::hostname())),
             Command::Apply(args) => files::apply(&args, print),
             Command::Validate(args) => print(&files::validate(&args)?),
             Command::Get(args) => print(&get::get(&args)?),
@@ -89,14 +89,4 @@ fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to stdout"),
     }
-}
-
-/// This machine's name.
-fn hostname() -> String {
-    ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "localhost".to_owned())
 }

@@ -3,6 +3,7 @@ pub mod api;
 pub mod bootstrap;
 pub mod cli;
 pub mod explain;
+mod host;
 pub mod identity;
 pub mod json;
 pub mod metrics;

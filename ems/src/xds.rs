@@ -8,9 +8,11 @@ pub mod limits;
 #[doc(hidden)]
 pub mod memory;
 pub mod nodes;
+pub mod request;
 pub mod server;
 pub mod stream;
 mod subscription;
+mod ttl;
 pub mod wire;
 
 use std::{fmt, sync::Arc};
@@ -92,6 +94,8 @@ pub struct Resource {
     wire: Bytes,
     any_at: usize,
     body_at: usize,
+    /// Only of one that expires.
+    expiry: Option<Box<ttl::Expiry>>,
 }
 
 impl Resource {
@@ -112,11 +116,7 @@ impl Resource {
         let (name, version) = (name.into(), version.into());
         let url = kind.type_url();
         let any_len = field_len(url.len()) + field_len(body.len());
-        let message_len = field_len(version.len()) + field_len(name.len()) + field_len(any_len);
-        let mut wire = BytesMut::with_capacity(field_len(message_len));
-        put_header(&mut wire, 2, message_len);
-        put_field(&mut wire, 1, version.as_bytes());
-        put_field(&mut wire, 3, name.as_bytes());
+        let mut wire = put_envelope(&name, &version, None, field_len(any_len));
         let any_at = wire.len();
         put_header(&mut wire, 2, any_len);
         put_field(&mut wire, 1, url.as_bytes());
@@ -129,6 +129,7 @@ impl Resource {
             wire: wire.freeze(),
             any_at,
             body_at,
+            expiry: None,
         }
     }
 
@@ -150,6 +151,7 @@ impl Resource {
             wire: Bytes::new(),
             any_at: 0,
             body_at: 0,
+            expiry: None,
         }
     }
 
@@ -160,7 +162,10 @@ impl Resource {
 
     /// The whole as a `resources` entry of a state-of-the-world response.
     pub(crate) fn sotw_entry(&self) -> Bytes {
-        self.wire.slice(self.any_at..)
+        match &self.expiry {
+            Some(expiry) => expiry.sotw_entry.clone(),
+            None => self.wire.slice(self.any_at..),
+        }
     }
 
     /// The encoded message (the `value` of a `google.protobuf.Any`).
@@ -171,8 +176,23 @@ impl Resource {
 
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.name, self.version)
+        let mark = if self.is_heartbeat() { "~" } else { "" };
+        write!(f, "{mark}{}@{}", self.name, self.version)
     }
+}
+
+/// A `Resource` message as an entry of `resources`, up to the `Any` of `rest` bytes that ends it.
+fn put_envelope(name: &str, version: &str, ttl: Option<&[u8]>, rest: usize) -> BytesMut {
+    let ttl_len = ttl.map_or(0, |ttl| field_len(ttl.len()));
+    let len = field_len(version.len()) + field_len(name.len()) + ttl_len + rest;
+    let mut wire = BytesMut::with_capacity(field_len(len));
+    put_header(&mut wire, 2, len);
+    put_field(&mut wire, 1, version.as_bytes());
+    put_field(&mut wire, 3, name.as_bytes());
+    if let Some(ttl) = ttl {
+        put_field(&mut wire, 6, ttl);
+    }
+    wire
 }
 
 /// The length of a length-delimited field whose number is below 16.

@@ -6,6 +6,9 @@
     clippy::indexing_slicing
 )]
 
+#[path = "xds/streams.rs"]
+mod streams;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ems::xds::{Resource, ResourceType, limits::Limits, memory::Memory, server::Server};
@@ -66,26 +69,34 @@ impl Fixture {
     }
 
     async fn channel(&self) -> Channel {
-        Channel::from_shared(format!("http://{}", self.address))
-            .unwrap()
-            .connect()
-            .await
-            .unwrap()
+        channel(self.address).await
     }
 
     async fn delta(&self, node: &str) -> Delta {
-        let (requests, queue) = mpsc::channel(16);
-        let mut client = AggregatedDiscoveryServiceClient::new(self.channel().await);
-        let responses = client
-            .delta_aggregated_resources(ReceiverStream::new(queue))
-            .await
-            .unwrap()
-            .into_inner();
-        Delta {
-            node: Some(node.to_owned()),
-            requests,
-            responses,
-        }
+        delta(self.address, node).await
+    }
+}
+
+async fn channel(address: SocketAddr) -> Channel {
+    Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
+}
+
+async fn delta(address: SocketAddr, node: &str) -> Delta {
+    let (requests, queue) = mpsc::channel(16);
+    let mut client = AggregatedDiscoveryServiceClient::new(channel(address).await);
+    let responses = client
+        .delta_aggregated_resources(ReceiverStream::new(queue))
+        .await
+        .unwrap()
+        .into_inner();
+    Delta {
+        node: Some(node.to_owned()),
+        requests,
+        responses,
     }
 }
 

@@ -65,6 +65,19 @@ fn cluster(name: &str, connect_seconds: i64) -> Vec<u8> {
     cluster.encode_to_vec()
 }
 
+fn static_cluster(name: &str) -> Vec<u8> {
+    let cluster = Cluster {
+        name: name.into(),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        load_assignment: Some(ClusterLoadAssignment {
+            cluster_name: name.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    cluster.encode_to_vec()
+}
+
 fn socket(port: u16) -> Option<Address> {
     Some(Address {
         address: Some(address::Address::SocketAddress(SocketAddress {
@@ -265,6 +278,66 @@ async fn check(api: &str) {
         fixture.states("rejected").is_empty()
     })
     .unwrap();
+}
+
+/// "The TTL setting allows Envoy to remove a set of resources after a specified period of time if contact with the
+/// management server is lost."
+async fn check_ttl(api: &str) {
+    let dir = WorkDir::new("xds-ttl").unwrap();
+    let fixture = Fixture::new().await;
+    fixture.put(&[
+        (ResourceType::Cluster, "one", static_cluster("one")),
+        (ResourceType::Cluster, "brief", static_cluster("brief")),
+    ]);
+    let envoy = fixture.envoy(&dir, api);
+    within(SOON, "both clusters", || {
+        envoy.has_cluster("one") && envoy.has_cluster("brief")
+    })
+    .unwrap();
+
+    // One that is there already gets a TTL.
+    let brief = static_cluster("brief");
+    let brief =
+        Resource::new(ResourceType::Cluster, "brief", &brief).expiring(Duration::from_secs(2));
+    let changed = fixture
+        .memory
+        .write(|write| write.put(ResourceType::Cluster, brief));
+    let updates = envoy.stat("cluster_manager.cds.update_success").unwrap();
+    fixture.server.publish(changed);
+    within(SOON, "the TTL is there", || {
+        envoy.stat("cluster_manager.cds.update_success").unwrap() > updates
+    })
+    .unwrap();
+
+    // Three refreshes are one TTL.
+    let pushes = fixture.pushes();
+    within(SOON, "seven refreshes", || {
+        assert!(
+            envoy.has_cluster("brief"),
+            "forgotten while it is refreshed"
+        );
+        fixture.pushes() >= pushes + 7
+    })
+    .unwrap();
+    assert_eq!(fixture.states("rejected"), Vec::<String>::new());
+
+    // Streams end and nobody is let in.
+    fixture.server.drain(Duration::ZERO).await;
+    within(SOON, "what nobody refreshes is forgotten", || {
+        !envoy.has_cluster("brief")
+    })
+    .unwrap();
+    assert!(envoy.has_cluster("one"), "it has no TTL");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delta_ttl() {
+    check_ttl("DELTA_GRPC").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_of_the_world_ttl() {
+    check_ttl("GRPC").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

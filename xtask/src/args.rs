@@ -20,6 +20,11 @@ pub(crate) enum Task {
     E2e { arguments: Vec<OsString> },
     /// A measurement, with arguments for the bench binary.
     Bench { arguments: Vec<OsString> },
+    /// Arbitrary input for one fuzz target, or for each in turn.
+    Fuzz {
+        target: Option<String>,
+        seconds: u32,
+    },
     /// The Docker stack, built, checked and removed.
     ComposeTest { keep_images: bool },
     /// What continuous integration runs.
@@ -45,6 +50,7 @@ usage: cargo xtask <command> [arguments]
   test [filter…]      every test, or those whose name matches; with CI=true the same as ci
   e2e [argument…]     the end-to-end tests alone; arguments go to cargo test
   bench NAME [--json] a measurement; without a name: the list
+  fuzz [TARGET]       arbitrary input for what reads bytes of strangers
   compose-test        the Docker stack, built and checked, then removed
   ci                  what continuous integration runs
   setup [--for WHAT]  install what is missing for demo, test, bench, ci or compose-test (default: test)
@@ -95,6 +101,15 @@ usage: cargo xtask bench NAME [--json] [argument…]
 Runs one measurement and prints a table; with --json the last line on standard output is one JSON object.
 Without a name: the list of measurements.";
 
+const HELP_FUZZ: &str = "\
+usage: cargo xtask fuzz [TARGET] [--seconds N]
+
+Runs a fuzz target of fuzz/fuzz_targets/, or each in turn, by cargo-fuzz, which goes to .tools/. The first build takes
+minutes. What was found interesting is kept in fuzz/corpus/ for the next run; an input that breaks something is printed
+and put into fuzz/artifacts/.
+
+  --seconds N   for so long each (default: 60)";
+
 const HELP_COMPOSE_TEST: &str = "\
 usage: cargo xtask compose-test [--keep-images]
 
@@ -127,6 +142,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Task> {
         "bench" => rest(&mut parser, HELP_BENCH, |arguments| Task::Bench {
             arguments,
         })?,
+        "fuzz" => fuzz(&mut parser)?,
         "compose-test" => compose_test(&mut parser)?,
         "ci" => plain(&mut parser, HELP_CI, Task::Ci)?,
         other => bail!("no command '{other}'; see cargo xtask help"),
@@ -154,6 +170,19 @@ fn demo(parser: &mut lexopt::Parser) -> Result<Task> {
         }
     }
     Ok(Task::Demo { once })
+}
+
+fn fuzz(parser: &mut lexopt::Parser) -> Result<Task> {
+    let (mut target, mut seconds) = (None, 60);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => return Ok(Task::Help(HELP_FUZZ)),
+            Long("seconds") => seconds = parser.value()?.parse().context("--seconds")?,
+            Value(name) if target.is_none() => target = Some(name.string()?),
+            other => return Err(other.unexpected()).context("see cargo xtask fuzz --help"),
+        }
+    }
+    Ok(Task::Fuzz { target, seconds })
 }
 
 fn compose_test(parser: &mut lexopt::Parser) -> Result<Task> {

@@ -8,6 +8,7 @@ mod args;
 mod build;
 mod compose;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod setup;
 mod shell;
@@ -44,6 +45,7 @@ fn run(task: Task) -> anyhow::Result<()> {
         Task::Ci => suite::run(suite::Scope::Ci),
         Task::E2e { arguments } => suite::e2e(&arguments),
         Task::ComposeTest { keep_images } => compose::test(keep_images),
+        Task::Fuzz { target, seconds } => fuzz::run(target.as_deref(), seconds),
         Task::Bench { arguments } => suite::bench(&arguments),
     }
 }

@@ -56,6 +56,11 @@ pub(crate) fn bench() -> Result<()> {
     debian::ensure(&debian::WRK)
 }
 
+/// What fuzzing needs.
+pub(crate) fn fuzz() -> Result<()> {
+    rust::cargo_fuzz()
+}
+
 /// What continuous integration needs, Docker apart: that is used where it is there.
 pub(crate) fn ci() -> Result<()> {
     test()?;
@@ -79,7 +84,7 @@ pub(crate) fn has_compose_plugin() -> bool {
     shell::output(Command::new("docker").args(["compose", "version"])).is_ok()
 }
 
-pub(crate) use rust::{cargo_deny_path, wasm_test_runner_path};
+pub(crate) use rust::{cargo_deny_path, cargo_fuzz_path, wasm_test_runner_path};
 
 /// One line about one tool.
 fn say(what: &str, state: &str) {

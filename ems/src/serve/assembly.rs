@@ -8,6 +8,7 @@ use tokio::task::spawn_blocking;
 use super::insight::Lookout;
 use crate::{
     api::Api,
+    host::hostname,
     identity::{DevelopmentCa, Wallet},
     metrics::{Metrics, RegistryCollector, XdsCollector},
     options::Options,
@@ -59,7 +60,9 @@ impl Assembly {
             streams: options.max_streams,
             ..Limits::default()
         };
-        let envoys = Server::new(Arc::new(resources.clone()), limits);
+        let version = env!("CARGO_PKG_VERSION");
+        let identifier = format!("ems/{version} {} {}", options.region, hostname());
+        let envoys = Server::named(&identifier, Arc::new(resources.clone()), limits);
         metrics.collect(RegistryCollector(registrar.shared().clone()));
         metrics.collect(XdsCollector(envoys.clone()));
         let lookout = Lookout {

@@ -9,6 +9,8 @@ use super::ResourceType;
 pub struct Limits {
     /// Streams in all.
     pub streams: usize,
+    /// Streams of one node.
+    pub streams_per_node: usize,
     /// Names that one stream may subscribe to, of one type.
     pub names: usize,
     /// Bytes of one name.
@@ -23,6 +25,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             streams: 20_000,
+            // No node takes more than half of what there is.
+            streams_per_node: 10_000,
             names: 20_000,
             name_bytes: 1_024,
             request_bytes: 4 * 1024 * 1024,

@@ -5,7 +5,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -19,12 +19,19 @@ use isthmus_proto::v1::{self, node_resource};
 
 use super::{
     hub::StreamId,
-    stream::{State, Status, Stream},
+    stream::{Mode, State, Status, Stream},
 };
 
 /// The connected nodes.
 #[derive(Debug, Default)]
-pub struct Nodes(Mutex<HashMap<StreamId, Arc<Session>>>);
+pub struct Nodes(Mutex<Connected>);
+
+#[derive(Debug, Default)]
+struct Connected {
+    sessions: HashMap<StreamId, Arc<Session>>,
+    /// Streams by the id of their node.
+    streams: HashMap<String, usize>,
+}
 
 /// One stream of a node.
 #[derive(Debug)]
@@ -49,31 +56,52 @@ impl Session {
         &self.node.id
     }
 
+    pub(super) fn stream(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn rejected(&self) {
         self.rejections.fetch_add(1, Relaxed);
     }
 }
 
 impl Nodes {
-    pub(super) fn insert(&self, id: StreamId, session: Arc<Session>) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, session);
+    /// Takes up a stream, unless its node has `limit` already.
+    pub(super) fn insert(&self, id: StreamId, session: Arc<Session>, limit: usize) -> bool {
+        let mut connected = self.lock();
+        let of_node = connected.streams.get(session.node_id()).copied();
+        let of_node = of_node.unwrap_or_default();
+        if of_node >= limit {
+            return false;
+        }
+        let node = session.node_id().to_owned();
+        connected.streams.insert(node, of_node + 1);
+        connected.sessions.insert(id, session);
+        true
     }
 
     pub(super) fn remove(&self, id: StreamId) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        let mut connected = self.lock();
+        let Some(session) = connected.sessions.remove(&id) else {
+            return;
+        };
+        if let Some(of_node) = connected.streams.get_mut(session.node_id()) {
+            *of_node -= 1;
+            if *of_node == 0 {
+                connected.streams.remove(session.node_id());
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Connected> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every node by its id; the streams of one node count as one.
     pub fn list(&self) -> Vec<v1::Node> {
         let sessions: Vec<_> = {
-            let streams = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            streams.values().cloned().collect()
+            let connected = self.lock();
+            connected.sessions.values().cloned().collect()
         };
         let mut nodes: BTreeMap<String, v1::Node> = BTreeMap::new();
         for session in sessions {
@@ -146,6 +174,16 @@ fn identify(node: &Node, at: SystemTime) -> v1::Node {
         resources: Vec::new(),
         rejections: 0,
     }
+}
+
+/// Whether a node takes resources with a TTL. Envoy does since 1.17 and says so nowhere; others name the feature. In the
+/// state of the world it takes another one, for the TTL is in a wrapper.
+pub(super) fn knows_ttl(node: &Node, mode: Mode) -> bool {
+    let has = |feature| node.client_features.iter().any(|known| known == feature);
+    let unwraps = mode == Mode::Delta
+        || has("xds.config.resource-in-sotw")
+        || has("xds.config.supports-resource-in-sotw");
+    node.user_agent_name == "envoy" || (has("xds.config.supports-resource-ttl") && unwraps)
 }
 
 fn text(mesh: &Struct, field: &str) -> String {

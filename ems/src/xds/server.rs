@@ -21,15 +21,11 @@ use std::{
 
 use axum::{Router, body::Body, routing};
 use bytes::Bytes;
-use envoy_types::pb::envoy::{
-    config::core::v3::Node,
-    service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
-};
+use envoy_types::pb::envoy::config::core::v3::Node;
 use futures::Stream as _;
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body::Frame;
-use prost::Message;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tonic::{
     Code,
     codec::{BufferSettings, DecodeBuf, Decoder, Streaming},
@@ -40,8 +36,9 @@ use super::{
     counters::Counters,
     hub::{Hub, Inbox, News, StreamId},
     limits::{Limits, Refusal},
-    nodes::{Nodes, Session},
-    stream::{Action, Ask, Mode, Request, Stream},
+    nodes::{Nodes, Session, knows_ttl},
+    request::Incoming,
+    stream::{Action, Mode, Stream},
     wire::Batches,
 };
 
@@ -103,6 +100,8 @@ pub struct Server {
     counters: Counters,
     batches: Batches,
     draining: AtomicBool,
+    /// What the engine's times count from.
+    started: Instant,
 }
 
 impl fmt::Debug for Server {
@@ -116,14 +115,20 @@ impl fmt::Debug for Server {
 impl Server {
     /// A server of what the source has.
     pub fn new(source: Arc<dyn Source>, limits: Limits) -> Arc<Self> {
+        Self::named("", source, limits)
+    }
+
+    /// The same, which tells its clients what it is called, so that they can say whom they have their resources from.
+    pub fn named(identifier: &str, source: Arc<dyn Source>, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             source,
             limits: Arc::new(limits),
             hub: Hub::default(),
             nodes: Nodes::default(),
             counters: Counters::default(),
-            batches: Batches::default(),
+            batches: Batches::of(identifier),
             draining: AtomicBool::new(false),
+            started: Instant::now(),
         })
     }
 
@@ -176,6 +181,10 @@ impl Server {
         self.hub.close(0, 1);
     }
 
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     fn open(
         self: &Arc<Self>,
         mode: Mode,
@@ -203,7 +212,8 @@ impl Server {
             id,
             inbox,
             requests,
-            patience: Box::pin(sleep(self.limits.first_request)),
+            alarm: Box::pin(sleep(self.limits.first_request)),
+            armed: true,
             open: None,
             out: VecDeque::new(),
             end: None,
@@ -226,8 +236,10 @@ struct Responses {
     id: StreamId,
     inbox: Arc<Inbox>,
     requests: Streaming<Incoming>,
-    /// When the first request must have come.
-    patience: Pin<Box<Sleep>>,
+    /// When the first request must have come; from then on, when something has to be refreshed.
+    alarm: Pin<Box<Sleep>>,
+    /// The alarm is set.
+    armed: bool,
     /// Since the first request, which says who the node is.
     open: Option<Open>,
     /// Encoded, not yet taken. One response per type at most.
@@ -276,11 +288,9 @@ impl http_body::Body for Responses {
                 }
                 Poll::Pending => {}
             }
-            if this.open.is_none() && this.patience.as_mut().poll(cx).is_ready() {
-                let within = this.server.limits.first_request;
-                this.refuse(tonic::Status::deadline_exceeded(format!(
-                    "no request came within {within:?}"
-                )));
+            if this.armed && this.alarm.as_mut().poll(cx).is_ready() {
+                this.armed = false;
+                this.tick();
                 continue;
             }
             let news = this.inbox.take(cx.waker());
@@ -358,6 +368,19 @@ impl Responses {
         self.act(&session, more);
     }
 
+    fn tick(&mut self) {
+        let Some(open) = &self.open else {
+            let within = self.server.limits.first_request;
+            return self.refuse(tonic::Status::deadline_exceeded(format!(
+                "no request came within {within:?}"
+            )));
+        };
+        let (view, session) = (open.view.clone(), open.session.clone());
+        let now = self.server.now();
+        let actions = session.stream().on_tick(now, &*view);
+        self.act(&session, actions);
+    }
+
     fn news(&mut self, news: &News) {
         if news.closing {
             self.end = Some(tonic::Status::unavailable(
@@ -395,9 +418,16 @@ impl Responses {
             .source
             .view(&node)
             .map_err(tonic::Status::invalid_argument)?;
-        let stream = Stream::new(self.mode, self.only, self.server.limits.clone());
+        let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
+            .with_ttl(knows_ttl(&node, self.mode));
         let session = Arc::new(Session::new(&node, SystemTime::now(), stream));
-        self.server.nodes.insert(self.id, session.clone());
+        let limit = self.server.limits.streams_per_node;
+        if !self.server.nodes.insert(self.id, session.clone(), limit) {
+            return Err(tonic::Status::resource_exhausted(format!(
+                "node {:?} has {limit} streams already; give each client a node id of its own",
+                node.id
+            )));
+        }
         tracing::debug!(node = node.id, stream = self.id, "stream opened");
         Ok(Open { view, session })
     }
@@ -438,6 +468,12 @@ impl Responses {
                 | Action::FollowAll(_)
                 | Action::UnfollowAll(_) => {}
             }
+        }
+        let now = self.server.now();
+        let wake_at = session.stream().wake_at(now);
+        self.armed = wake_at.is_some();
+        if let Some(at) = wake_at {
+            self.alarm.as_mut().reset(self.server.started + at);
         }
     }
 
@@ -488,12 +524,6 @@ fn trailers(status: &tonic::Status) -> HeaderMap {
     trailers
 }
 
-/// One request as it came in.
-struct Incoming {
-    node: Option<Node>,
-    request: Request,
-}
-
 /// Decodes the requests of either variant.
 struct Requests {
     mode: Mode,
@@ -504,43 +534,9 @@ impl Decoder for Requests {
     type Error = tonic::Status;
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Incoming>, tonic::Status> {
-        let malformed = |e: prost::DecodeError| {
-            tonic::Status::invalid_argument(format!("malformed request: {e}"))
-        };
-        let incoming = match self.mode {
-            Mode::Delta => {
-                let raw = DeltaDiscoveryRequest::decode(bytes).map_err(malformed)?;
-                Incoming {
-                    node: raw.node,
-                    request: Request {
-                        type_url: raw.type_url,
-                        nonce: raw.response_nonce,
-                        error: raw.error_detail.map(|status| status.message),
-                        ask: Ask::Delta {
-                            subscribe: raw.resource_names_subscribe,
-                            unsubscribe: raw.resource_names_unsubscribe,
-                            initial: raw.initial_resource_versions,
-                        },
-                    },
-                }
-            }
-            Mode::Sotw => {
-                let raw = DiscoveryRequest::decode(bytes).map_err(malformed)?;
-                Incoming {
-                    node: raw.node,
-                    request: Request {
-                        type_url: raw.type_url,
-                        nonce: raw.response_nonce,
-                        error: raw.error_detail.map(|status| status.message),
-                        ask: Ask::Sotw {
-                            names: raw.resource_names,
-                            version: raw.version_info,
-                        },
-                    },
-                }
-            }
-        };
-        Ok(Some(incoming))
+        let incoming = Incoming::decode(self.mode, bytes);
+        let malformed = |e| tonic::Status::invalid_argument(format!("malformed request: {e}"));
+        incoming.map(Some).map_err(malformed)
     }
 
     fn buffer_settings(&self) -> BufferSettings {

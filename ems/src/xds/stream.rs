@@ -13,7 +13,11 @@
 //!
 //! Pure: no clock, no channel, no I/O. Nonces are a counter.
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc};
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod client;
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -162,6 +166,8 @@ pub struct Stream {
     /// `None`: aggregated.
     only: Option<ResourceType>,
     limits: Arc<Limits>,
+    /// The client knows of TTLs.
+    expires: bool,
     /// In the order of types.
     subscriptions: Vec<Subscription>,
     nonce: u64,
@@ -176,10 +182,18 @@ impl Stream {
             mode,
             only,
             limits,
+            expires: false,
             subscriptions: Vec::new(),
             nonce: 0,
             wave: 0,
         }
+    }
+
+    /// The same for a client that says whether it knows of resources with a TTL. To others they are sent without.
+    #[must_use]
+    pub fn with_ttl(mut self, known: bool) -> Self {
+        self.expires = known;
+        self
     }
 
     /// Takes a request: its verdict on an earlier response and its subscription, in this order, both always.
@@ -272,6 +286,28 @@ impl Stream {
         actions
     }
 
+    /// When [`Self::on_tick`] has to be called, if nothing happens before; asked after everything that happens, because
+    /// only here is it said what time it is. Times count from wherever the caller likes.
+    pub fn wake_at(&mut self, now: Duration) -> Option<Duration> {
+        let all = self.subscriptions.iter_mut();
+        all.filter_map(|s| s.wake_at(now)).min()
+    }
+
+    /// Refreshes what the client would forget otherwise.
+    pub fn on_tick(&mut self, now: Duration, view: &dyn View) -> Vec<Action> {
+        for subscription in &mut self.subscriptions {
+            subscription.tick(now);
+        }
+        let mut actions = Vec::new();
+        self.flush(view, &mut actions);
+        actions
+    }
+
+    /// How many notes it keeps of names: for those who watch that a client cannot make it keep ever more.
+    pub fn kept(&self) -> usize {
+        self.subscriptions.iter().map(Subscription::kept).sum()
+    }
+
     /// Every resource that the client asked for or was sent.
     pub fn status(&self) -> impl Iterator<Item = Status> + '_ {
         self.subscriptions.iter().flat_map(Subscription::status)
@@ -317,8 +353,11 @@ impl Stream {
         {
             Ok(at) => at,
             Err(at) => {
+                // Envoy (1.40) does not survive it when endpoints expire that it has by state of the world.
+                let fatal = self.mode == Mode::Sotw && kind == ResourceType::Endpoints;
+                let expires = self.expires && !fatal;
                 self.subscriptions
-                    .insert(at, Subscription::new(kind, self.mode));
+                    .insert(at, Subscription::new(kind, self.mode, expires));
                 at
             }
         };

@@ -6,10 +6,13 @@
 //!
 //! Pure: no clock, no channel, no I/O.
 
+mod asking;
 mod blame;
 mod due;
 mod entries;
 mod plan;
+mod refresh;
+mod returning;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,11 +21,12 @@ use due::{Due, Dues, Why};
 use entries::{Entries, Entry};
 use plan::Item;
 pub(super) use plan::{Batch, Plan};
+use refresh::dress;
 
 use super::{
     Resource, ResourceType, View,
-    limits::{Limits, Refusal},
-    stream::{Action, Mode, State, Status},
+    stream::{Mode, State, Status},
+    ttl::Beats,
 };
 
 /// The name that stands for every resource that the server thinks the client should have.
@@ -53,6 +57,12 @@ pub(super) struct Subscription {
     in_flight: Option<InFlight>,
     /// What the client rejected, by name.
     rejected: HashMap<Arc<str>, Rejection>,
+    /// The client knows of TTLs.
+    expires: bool,
+    /// Only once a resource had a TTL.
+    beats: Option<Box<Beats>>,
+    /// What has to be refreshed with the next response.
+    refresh: Vec<Arc<Resource>>,
 }
 
 /// A client's word against a resource.
@@ -97,7 +107,7 @@ impl InFlight {
 }
 
 impl Subscription {
-    pub(super) fn new(kind: ResourceType, mode: Mode) -> Self {
+    pub(super) fn new(kind: ResourceType, mode: Mode, expires: bool) -> Self {
         Self {
             kind,
             mode,
@@ -111,6 +121,9 @@ impl Subscription {
             due: false,
             in_flight: None,
             rejected: HashMap::new(),
+            expires,
+            beats: None,
+            refresh: Vec::new(),
         }
     }
 
@@ -128,214 +141,6 @@ impl Subscription {
         self.in_flight
             .as_ref()
             .is_some_and(|sent| waits || sent.wave >= wave)
-    }
-
-    /// Applies a delta request: what is no longer wanted goes first, so that a name on both lists is answered.
-    pub(super) fn ask_delta(
-        &mut self,
-        subscribe: Vec<String>,
-        unsubscribe: Vec<String>,
-        initial: HashMap<String, String>,
-        view: &dyn View,
-        limits: &Limits,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
-        let first = !std::mem::replace(&mut self.started, true);
-        let legacy = first && subscribe.is_empty() && unsubscribe.is_empty();
-        let returning = first && !initial.is_empty();
-        if first {
-            limits.check_count(self.kind, initial.len())?;
-            self.remember(initial, view, limits)?;
-        }
-        if unsubscribe.iter().any(|name| name == WILDCARD) {
-            self.leave_wildcard(actions);
-        }
-        self.forget(unsubscribe.iter().map(|name| &**name), actions);
-        self.named |= !subscribe.is_empty();
-        if legacy || subscribe.iter().any(|name| name == WILDCARD) {
-            self.join_wildcard(returning, view, actions);
-        }
-        let names = subscribe.into_iter().filter(|name| name != WILDCARD);
-        self.want(names, returning, limits, actions)?;
-        if first && !self.wildcard {
-            self.drop_unasked();
-        }
-        Ok(())
-    }
-
-    /// Applies a state-of-the-world request, whose names replace the former ones.
-    pub(super) fn ask_sotw(
-        &mut self,
-        names: Vec<String>,
-        version: &str,
-        view: &dyn View,
-        limits: &Limits,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
-        let first = !std::mem::replace(&mut self.started, true);
-        limits.check_count(self.kind, names.len())?;
-        self.named |= !names.is_empty();
-        let wildcard = !self.named || names.iter().any(|name| name == WILDCARD);
-        let mut names: Vec<_> = names.into_iter().filter(|n| n != WILDCARD).collect();
-        names.sort();
-        // Before names are forgotten: what the wildcard covers is not.
-        if wildcard && !self.wildcard {
-            self.join_wildcard(false, view, actions);
-        }
-        let gone: Vec<_> = self
-            .asked()
-            .filter(|name| names.binary_search_by(|n| (**n).cmp(name)).is_err())
-            .cloned()
-            .collect();
-        self.forget(gone.iter().map(|name| &**name), actions);
-        names.retain(|name| !self.entries.get(name).is_some_and(|entry| entry.asked));
-        self.want(names, false, limits, actions)?;
-        if !wildcard {
-            self.leave_wildcard(actions);
-        }
-        // A client that comes back with everything it needs: only where the server alone decides what that is.
-        if first && self.wildcard && self.is_full() && !self.named && !version.is_empty() {
-            self.skip_if_current(version, view);
-        }
-        Ok(())
-    }
-
-    /// Takes what the client says it has from an earlier stream.
-    fn remember(
-        &mut self,
-        initial: HashMap<String, String>,
-        view: &dyn View,
-        limits: &Limits,
-    ) -> Result<(), Refusal> {
-        let mut initial: Vec<_> = initial.into_iter().collect();
-        initial.sort();
-        for (name, _) in &initial {
-            limits.check_name(name)?;
-        }
-        let names: Vec<&str> = initial.iter().map(|(name, _)| &**name).collect();
-        let current = view.get_all(self.kind, &names);
-        let known =
-            current
-                .into_iter()
-                .zip(&initial)
-                .map(|(current, (name, version))| match current {
-                    Some(current) if **current.version() == *version => current,
-                    _ => Arc::new(Resource::remembered((**name).into(), (**version).into())),
-                });
-        self.entries
-            .add(known.map(|resource| Entry::of(resource, State::Acked)));
-        let names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
-        self.mark(names, Why::Changed, 0);
-        Ok(())
-    }
-
-    /// Takes names that the client asks for, again or for the first time.
-    fn want(
-        &mut self,
-        names: impl IntoIterator<Item = String>,
-        returning: bool,
-        limits: &Limits,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
-        let mut names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
-        names.sort();
-        names.dedup();
-        for name in &names {
-            limits.check_name(name)?;
-        }
-        let mut has = vec![false; names.len()];
-        let mut fresh = Vec::new();
-        let mut walk = self.entries.walk();
-        for (name, has) in names.iter_mut().zip(&mut has) {
-            if let Some(entry) = walk.to(name) {
-                *has = true;
-                *name = entry.name().clone();
-                if std::mem::replace(&mut entry.asked, true) {
-                    continue;
-                }
-            } else {
-                let mut entry = Entry::named(name.clone());
-                entry.asked = true;
-                fresh.push(entry);
-            }
-            self.asked += 1;
-            actions.push(Action::Follow(self.kind, name.clone()));
-        }
-        self.entries.add(fresh);
-        limits.check_count(self.kind, self.asked)?;
-        let dues = names.into_iter().zip(has).map(|(name, has)| {
-            let why = if returning && has {
-                Why::Changed
-            } else {
-                Why::Asked
-            };
-            (name, Due { why, wave: 0 })
-        });
-        self.dirty.add(dues);
-        Ok(())
-    }
-
-    /// Drops names that the client asks for no longer.
-    fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, actions: &mut Vec<Action>) {
-        let mut gone = Vec::new();
-        for name in names {
-            if let Some(entry) = self.entries.get_mut(name)
-                && std::mem::replace(&mut entry.asked, false)
-            {
-                self.asked -= 1;
-                actions.push(Action::Unfollow(self.kind, entry.name().clone()));
-                gone.push(entry.name().clone());
-            }
-        }
-        if gone.is_empty() {
-            return;
-        }
-        if !self.wildcard {
-            self.drop_unasked();
-            return;
-        }
-        // The client cannot tell whether the wildcard covers the name: it has to be told either way, where there are
-        // words for it. A full list says it by what it contains.
-        let why = match self.mode {
-            Mode::Delta => Why::Asked,
-            Mode::Sotw => Why::Changed,
-        };
-        self.mark(gone, why, 0);
-    }
-
-    fn join_wildcard(&mut self, returning: bool, view: &dyn View, actions: &mut Vec<Action>) {
-        if !std::mem::replace(&mut self.wildcard, true) {
-            actions.push(Action::FollowAll(self.kind));
-        }
-        self.due |= !returning;
-        let why = if returning { Why::Changed } else { Why::Asked };
-        self.mark(view.wildcard(self.kind), why, 0);
-    }
-
-    fn leave_wildcard(&mut self, actions: &mut Vec<Action>) {
-        if std::mem::replace(&mut self.wildcard, false) {
-            actions.push(Action::UnfollowAll(self.kind));
-            self.drop_unasked();
-        }
-    }
-
-    fn drop_unasked(&mut self) {
-        let (entries, dirty) = (&mut self.entries, &mut self.dirty);
-        entries.retain(|entry| entry.asked);
-        dirty.retain(|name, _| entries.get(name).is_some());
-        self.rejected.retain(|name, _| entries.get(name).is_some());
-    }
-
-    fn skip_if_current(&mut self, version: &str, view: &dyn View) {
-        let items = self.plan(view).into_items();
-        let resources: Vec<_> = items.iter().filter_map(|i| i.resource.clone()).collect();
-        if *super::stream::version_of(self.kind, &resources, &[], view) != *version {
-            self.mark(items.into_iter().map(|item| item.name), Why::Asked, 0);
-            return;
-        }
-        self.due = false;
-        self.entries
-            .add(resources.into_iter().map(|r| Entry::of(r, State::Acked)));
     }
 
     /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
@@ -478,10 +283,12 @@ impl Subscription {
         let mut resources = view.get_all(self.kind, &names).into_iter();
         for (((name, due), entry), wanted) in dues.into_iter().zip(entries).zip(wanted) {
             let resource = wanted.then(|| resources.next().flatten()).flatten();
+            let resource = resource.map(|resource| dress(self.expires, resource));
             let told = entry.is_some_and(|entry| entry.state != State::Waiting);
             let asked = entry.is_some_and(|entry| entry.asked);
             let same = |new: &Arc<Resource>, old: &Arc<Resource>| {
-                Arc::ptr_eq(new, old) || new.version() == old.version()
+                // Of what a client has from an earlier stream the TTL may not be known.
+                Arc::ptr_eq(new, old) || new.version() == old.version() && new.ttl() == old.ttl()
             };
             let group = match (&resource, entry.and_then(Entry::sent)) {
                 _ if due.why == Why::Asked => &mut plan.answers,
@@ -519,7 +326,7 @@ impl Subscription {
 
     /// Whether there is something to say once a plan has been cut to what may be sent now.
     pub(super) fn owes(&self, plan: &Plan) -> bool {
-        self.due || !plan.is_empty()
+        self.due || !plan.is_empty() || !self.refresh.is_empty()
     }
 
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
@@ -529,8 +336,10 @@ impl Subscription {
         let mut resources = Vec::with_capacity(plan.upserts.len() + plan.answers.len());
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, mut unasked) = (false, false);
+        let mut items = plan.into_items();
+        self.add_refreshed(&mut items);
         let mut walk = self.entries.walk();
-        for Item { name, resource, .. } in plan.into_items() {
+        for Item { name, resource, .. } in items {
             if let Some(rejection) = self.rejected.get_mut(&name) {
                 rejection.error = None;
             }
@@ -541,6 +350,8 @@ impl Subscription {
                     updated.push(new.name().clone());
                 }
                 match entry {
+                    // It has no content: what the client has stays what was sent.
+                    Some(entry) if new.is_heartbeat() => entry.state = State::Sent,
                     Some(entry) => entry.send(new.clone()),
                     None => fresh.push(Entry::of(new.clone(), State::Sent)),
                 }
@@ -553,6 +364,9 @@ impl Subscription {
                 entry.withdraw();
             } else {
                 lost = true;
+            }
+            if let Some(beats) = &mut self.beats {
+                beats.forget(&name);
             }
             removed.push(name);
         }
@@ -591,6 +405,9 @@ impl Subscription {
 
     /// Notes that a batch left under this nonce, with changes up to this wave.
     pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
+        for resource in &*batch.resources {
+            self.note_ttl(resource);
+        }
         self.in_flight = Some(InFlight {
             nonce,
             wave,

@@ -9,6 +9,8 @@ use std::{
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
+use envoy_types::pb::envoy::config::core::v3::ControlPlane;
+use prost::Message;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
@@ -28,7 +30,11 @@ const KEPT: usize = 16;
 /// Batches of resources joined lately. A change that reaches a thousand streams is joined once and not a thousand
 /// times.
 #[derive(Debug, Default)]
-pub struct Batches(Mutex<VecDeque<Joined>>);
+pub struct Batches {
+    joined: Mutex<VecDeque<Joined>>,
+    /// The `ControlPlane` message of every response; empty: none.
+    control_plane: Vec<u8>,
+}
 
 #[derive(Debug)]
 struct Joined {
@@ -38,6 +44,15 @@ struct Joined {
 }
 
 impl Batches {
+    /// Those of a server that calls itself this.
+    pub fn of(identifier: &str) -> Self {
+        let identifier = identifier.to_owned();
+        Self {
+            control_plane: ControlPlane { identifier }.encode_to_vec(),
+            ..Self::default()
+        }
+    }
+
     /// The gRPC message of a response, in pieces to be sent in order.
     pub fn encode(&self, response: &Response) -> (Bytes, Option<Bytes>) {
         let len: usize = response
@@ -52,6 +67,13 @@ impl Batches {
         put_field(&mut head, 5, response.nonce.to_string().as_bytes());
         for name in &*response.removed {
             put_field(&mut head, 6, name.as_bytes());
+        }
+        if !self.control_plane.is_empty() {
+            let number = match response.mode {
+                Mode::Delta => 7,
+                Mode::Sotw => 6,
+            };
+            put_field(&mut head, number, &self.control_plane);
         }
         let rest = match &*response.resources {
             [one] if len >= COPIED => Some(entry(response.mode, one)),
@@ -83,7 +105,7 @@ impl Batches {
                     .zip(&*response.resources)
                     .all(|(a, b)| Arc::ptr_eq(a, b))
         };
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(joined) = kept.iter().find(|joined| same(joined)) {
             return joined.bytes.clone();
         }

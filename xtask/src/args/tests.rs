@@ -49,6 +49,20 @@ fn setup_is_for_a_purpose() {
 }
 
 #[test]
+fn fuzzing_takes_a_target_and_a_time() {
+    let fuzz = |target: Option<&str>, seconds| {
+        let target = target.map(str::to_owned);
+        Ok(Task::Fuzz { target, seconds })
+    };
+    check("fuzz", fuzz(None, 60));
+    check("fuzz stream --seconds 3600", fuzz(Some("stream"), 3600));
+    check(
+        "fuzz stream request",
+        Err("see cargo xtask fuzz --help: unexpected argument \"request\""),
+    );
+}
+
+#[test]
 fn the_demo_stays_unless_told() {
     check("demo", Ok(Task::Demo { once: false }));
     check("demo --once", Ok(Task::Demo { once: true }));

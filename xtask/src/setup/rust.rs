@@ -12,6 +12,9 @@ use crate::shell;
 /// cargo-deny: the version that `deny.toml` is written for.
 const CARGO_DENY: &str = "0.20.2";
 
+/// cargo-fuzz: any of these days will do; this one was tried.
+const CARGO_FUZZ: &str = "0.13.2";
+
 /// A compilation target.
 pub(super) fn target(name: &str) -> Result<()> {
     let sysroot = shell::output(
@@ -93,6 +96,22 @@ pub(super) fn cargo_deny() -> Result<()> {
 /// Where [`cargo_deny`] is.
 pub(crate) fn cargo_deny_path() -> PathBuf {
     shell::tools().join("bin/cargo-deny")
+}
+
+/// Builds and runs fuzz targets.
+pub(super) fn cargo_fuzz() -> Result<()> {
+    install(
+        "cargo-fuzz",
+        "cargo-fuzz",
+        CARGO_FUZZ,
+        &cargo_fuzz_path(),
+        "about 1 minute, once",
+    )
+}
+
+/// Where [`cargo_fuzz`] is.
+pub(crate) fn cargo_fuzz_path() -> PathBuf {
+    shell::tools().join("bin/cargo-fuzz")
 }
 
 fn install(

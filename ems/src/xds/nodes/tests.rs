@@ -75,9 +75,9 @@ fn streams_of_a_node_are_one() {
     let nodes = Nodes::default();
     let endpoints = session(&envoy("n"), 20, ResourceType::Endpoints);
     endpoints.rejected();
-    nodes.insert(1, endpoints);
-    nodes.insert(2, session(&envoy("n"), 10, ResourceType::Cluster));
-    nodes.insert(3, session(&Node::default(), 30, ResourceType::Cluster));
+    assert!(nodes.insert(1, endpoints, 9));
+    assert!(nodes.insert(2, session(&envoy("n"), 10, ResourceType::Cluster), 9));
+    assert!(nodes.insert(3, session(&Node::default(), 30, ResourceType::Cluster), 9));
     let listed = nodes.list();
     let [unnamed, node] = listed.as_slice() else {
         panic!("{listed:?}")
@@ -115,4 +115,51 @@ fn streams_of_a_node_are_one() {
         nodes.remove(id);
     }
     assert!(nodes.list().is_empty());
+}
+
+#[test]
+fn streams_of_a_node_are_limited() {
+    let nodes = Nodes::default();
+    let cds = |node: &Node| session(node, 10, ResourceType::Cluster);
+    assert!(nodes.insert(1, cds(&envoy("n")), 2));
+    assert!(nodes.insert(2, cds(&envoy("n")), 2));
+    assert!(!nodes.insert(3, cds(&envoy("n")), 2));
+    assert!(nodes.insert(4, cds(&envoy("other")), 2));
+    nodes.remove(3);
+    assert!(!nodes.insert(3, cds(&envoy("n")), 2));
+    nodes.remove(1);
+    nodes.remove(1);
+    assert!(nodes.insert(3, cds(&envoy("n")), 2));
+}
+
+/// "For clients that support the *xds.config.supports-resource-ttl* client feature"; in the state of the world "gated by
+/// the *xds.config.supports-resource-in-sotw* client feature", which gRPC calls `xds.config.resource-in-sotw`.
+#[test]
+fn who_takes_a_ttl() {
+    let of = |agent: &str, features: &[&str]| Node {
+        user_agent_name: agent.into(),
+        client_features: features.iter().map(|&f| f.into()).collect(),
+        ..Node::default()
+    };
+    let (ttl, wrapped) = (
+        "xds.config.supports-resource-ttl",
+        "xds.config.resource-in-sotw",
+    );
+    for (agent, features, delta, sotw) in [
+        ("envoy", &[][..], true, true),
+        ("gRPC Go", &[wrapped], false, false),
+        ("other", &[ttl], true, false),
+        ("other", &[ttl, wrapped], true, true),
+        (
+            "other",
+            &[ttl, "xds.config.supports-resource-in-sotw"],
+            true,
+            true,
+        ),
+        ("", &[], false, false),
+    ] {
+        let node = of(agent, features);
+        let found = (knows_ttl(&node, Mode::Delta), knows_ttl(&node, Mode::Sotw));
+        assert_eq!(found, (delta, sotw), "{agent} {features:?}");
+    }
 }

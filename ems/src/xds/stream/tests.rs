@@ -5,24 +5,48 @@
 //! * `cds +a -b a=1 ack` – a delta request: subscribe, unsubscribe, initial version, the last response's nonce;
 //! * `cds a b ack` – a state-of-the-world request (`v:1` sets its version);
 //! * `nack` instead of `ack` rejects, `nack:words` with these words; `nonce:7` is any nonce;
-//! * `write cds:a=1 eds:-b` – one write, published;
-//! * after `=>`: each response as its type and resources, `name=version`, or `-name` for what is removed.
+//! * `write cds:a=1 eds:-b` – one write, published (`a=1/9`: with a TTL of 9 seconds);
+//! * `wait 3` – seconds pass;
+//! * after `=>`: each response as its type and resources, `name=version`, or `-name` for what is removed, or
+//!   `~name=version` for a heartbeat.
+//!
+//! A script of one type is run twice: on an aggregated stream, and on a stream of that type alone, whose requests need
+//! not name it.
 
 mod aggregated;
 mod delta;
 mod property;
 mod sotw;
+mod ttl;
 
 use super::*;
 use crate::xds::memory::Memory;
 
 /// Runs a script.
 pub(super) fn check(mode: Mode, script: &[&str]) {
-    let mut driver = Driver::new(mode, Limits::default());
+    check_on(&mut Driver::new(mode, Limits::default()), script);
+    let kinds = script.iter().filter_map(|line| {
+        let word = line.split([' ', ':']).next()?;
+        (!["write", "lost", "wait"].contains(&word)).then_some(word)
+    });
+    let kinds: Vec<_> = kinds.collect();
+    if let Some(first) = kinds.first()
+        && kinds.iter().all(|kind| kind == first)
+        && let Some(kind) = ResourceType::from_type_url(&url(first))
+    {
+        let mut driver = Driver::new(mode, Limits::default());
+        driver.only = Some(kind);
+        driver.stream = driver.new_stream();
+        check_on(&mut driver, script);
+    }
+}
+
+fn check_on(driver: &mut Driver, script: &[&str]) {
     for (at, line) in script.iter().enumerate() {
         let (input, expected) = line.split_once("=>").unwrap();
         let found = driver.run(input.trim()).join("; ");
-        assert_eq!(found, expected.trim(), "line {}: {line}", at + 1);
+        let only = driver.only;
+        assert_eq!(found, expected.trim(), "{only:?} line {}: {line}", at + 1);
     }
 }
 
@@ -31,6 +55,9 @@ struct Driver {
     stream: Stream,
     nonces: HashMap<String, u64>,
     mode: Mode,
+    only: Option<ResourceType>,
+    limits: Arc<Limits>,
+    now: Duration,
     actions: Vec<Action>,
 }
 
@@ -54,13 +81,22 @@ fn url(word: &str) -> String {
 
 impl Driver {
     fn new(mode: Mode, limits: Limits) -> Self {
+        let limits = Arc::new(limits);
         Self {
             memory: Memory::default(),
-            stream: Stream::new(mode, None, Arc::new(limits)),
+            stream: Stream::new(mode, None, limits.clone()).with_ttl(true),
             nonces: HashMap::new(),
             mode,
+            only: None,
+            limits,
+            now: Duration::ZERO,
             actions: Vec::new(),
         }
+    }
+
+    /// One on which nothing was said yet.
+    fn new_stream(&self) -> Stream {
+        Stream::new(self.mode, self.only, self.limits.clone()).with_ttl(true)
     }
 
     fn run(&mut self, input: &str) -> Vec<String> {
@@ -70,6 +106,7 @@ impl Driver {
                 let changed = self.write(words);
                 self.stream.on_change(&changed, &self.memory)
             }
+            "wait" => self.wait(words.next().unwrap().parse().unwrap()),
             // A write whose news did not get through.
             "lost" => {
                 self.write(words);
@@ -80,6 +117,8 @@ impl Driver {
                 self.stream.on_request(request, &self.memory).unwrap()
             }
         };
+        // Whoever holds a stream asks this after everything that happens.
+        self.stream.wake_at(self.now);
         let mut sent = Vec::new();
         for action in &actions {
             if let Action::Send(response) = action {
@@ -102,6 +141,17 @@ impl Driver {
         sent
     }
 
+    fn wait(&mut self, seconds: u64) -> Vec<Action> {
+        let end = self.now + Duration::from_secs(seconds);
+        let mut actions = Vec::new();
+        while let Some(next) = self.stream.wake_at(self.now).filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            actions.extend(self.stream.on_tick(self.now, &self.memory));
+        }
+        self.now = end;
+        actions
+    }
+
     fn write<'a>(&self, words: impl Iterator<Item = &'a str>) -> Changed {
         self.memory.write(|write| {
             for word in words {
@@ -110,8 +160,16 @@ impl Driver {
                 match (what.strip_prefix('-'), what.split_once('=')) {
                     (Some(name), _) => write.remove(kind, name),
                     (None, Some((name, version))) => {
+                        let (version, ttl) = version.split_once('/').unwrap_or((version, ""));
                         let body = version.as_bytes();
-                        write.put(kind, Resource::with_version(kind, name, version, body));
+                        let resource = Resource::with_version(kind, name, version, body);
+                        write.put(
+                            kind,
+                            match ttl.parse() {
+                                Ok(seconds) => resource.expiring(Duration::from_secs(seconds)),
+                                Err(_) => resource,
+                            },
+                        );
                     }
                     (None, None) => panic!("{word}"),
                 }
@@ -121,7 +179,10 @@ impl Driver {
 
     fn request<'a>(&self, kind: &str, words: impl Iterator<Item = &'a str>) -> Request {
         let mut request = Request {
-            type_url: url(kind),
+            type_url: match self.only {
+                Some(_) => String::new(),
+                None => url(kind),
+            },
             ..Request::default()
         };
         let (mut plus, mut minus, mut bare) = (Vec::new(), Vec::new(), Vec::new());

@@ -96,5 +96,18 @@ fn streams_share_the_bytes_of_a_batch() {
     for _ in 0..2 * KEPT {
         batches.encode(&response(Mode::Delta, &[&*long, "b"]));
     }
-    assert_eq!(batches.0.lock().unwrap().len(), KEPT);
+    assert_eq!(batches.joined.lock().unwrap().len(), KEPT);
+}
+
+/// "An opaque control plane identifier that uniquely identifies an instance of control plane."
+#[test]
+fn says_who_sent_it() {
+    let batches = Batches::of("ems/1 eu host");
+    let delta = message(batches.encode(&response(Mode::Delta, &["a"])));
+    let delta = DeltaDiscoveryResponse::decode(&*delta).unwrap();
+    assert_eq!(delta.control_plane.unwrap().identifier, "ems/1 eu host");
+    assert_eq!(delta.removed_resources, ["x", "y"]);
+    let sotw = message(batches.encode(&response(Mode::Sotw, &["a"])));
+    let sotw = DiscoveryResponse::decode(&*sotw).unwrap();
+    assert_eq!(sotw.control_plane.unwrap().identifier, "ems/1 eu host");
 }

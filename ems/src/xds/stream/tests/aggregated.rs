@@ -138,6 +138,15 @@ fn endpoints_follow_their_cluster() {
         // And only then.
         assert!(driver.run("write cds:a=2").is_empty());
     }
+    // Not when the same cluster is wanted by its name from now on.
+    check(&[
+        "write cds:a=1 eds:a=1 =>",
+        "cds +* => cds a=1",
+        "cds ack =>",
+        "eds +a => eds a=1",
+        "eds ack =>",
+        "cds +a -* => cds a=1",
+    ]);
 }
 
 /// Envoy does not acknowledge a cluster before it is warm, and that takes its endpoints: nothing that waits for the
@@ -162,5 +171,58 @@ fn endpoints_do_not_wait_for_their_cluster() {
         "eds ack => eds a=2",
         "eds ack =>",
         "cds ack => cds b=3; eds b=2",
+    ]);
+}
+
+/// "For any given type URL, the above sequencing of DiscoveryRequest and DiscoveryResponse messages applies": nonces,
+/// verdicts and the first message of each type are its own.
+#[test]
+fn types_do_not_mix() {
+    for mode in [Mode::Delta, Mode::Sotw] {
+        let mut driver = Driver::new(mode, Limits::default());
+        driver.run("write cds:a=1 lds:a=1");
+        driver.run("cds");
+        driver.run("lds");
+        // The nonce of the clusters says nothing about listeners.
+        driver.run("lds nonce:1");
+        assert_eq!(driver.states(), "cds:a=Sent lds:a=Sent");
+        driver.run("lds ack");
+        assert_eq!(driver.states(), "cds:a=Sent lds:a=Acked");
+        driver.run("cds nack:bad");
+        assert_eq!(driver.states(), "cds:a=Rejected(bad) lds:a=Acked");
+        assert_eq!(driver.run("write cds:a=2"), ["cds a=2"]);
+    }
+}
+
+/// All types that are served, in one write.
+#[test]
+fn the_order_of_all_types() {
+    check(&[
+        "sds +s => sds -s",
+        "sds ack =>",
+        "cds => cds",
+        "cds ack =>",
+        "eds +e => eds -e",
+        "eds ack =>",
+        "ecds +f => ecds -f",
+        "ecds ack =>",
+        "lds => lds",
+        "lds ack =>",
+        "rds +r => rds -r",
+        "rds ack =>",
+        "write rds:r=1 lds:l=1 ecds:f=1 eds:e=1 cds:e=1 sds:s=1 => sds s=1; eds e=1",
+        "eds ack =>",
+        "sds ack => cds e=1; eds e=1",
+        "eds ack =>",
+        "cds ack => ecds f=1",
+        "ecds ack => lds l=1",
+        "lds ack => rds r=1",
+        "rds ack =>",
+        "write rds:-r lds:-l ecds:-f eds:-e cds:-e sds:-s => rds -r",
+        "rds ack => lds -l",
+        "lds ack => ecds -f",
+        "ecds ack => eds -e",
+        "eds ack => cds -e",
+        "cds ack => sds -s",
     ]);
 }

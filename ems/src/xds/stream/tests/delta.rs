@@ -263,6 +263,138 @@ fn unknown_type() {
     ]);
 }
 
+/// "It will not be populated: […] In any message after the first in a stream (for a given type_url)".
+#[test]
+fn initial_versions_count_once() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a => cds a=1",
+        "cds ack =>",
+        "cds +b b=1 => cds b=1",
+        "cds ack =>",
+        // A second logical stream of the same aggregated one has its own first message.
+        "write eds:a=1 =>",
+        "eds +a a=1 =>",
+        "eds -a =>",
+        "eds +a a=1 => eds a=1",
+    ]);
+}
+
+/// "the request must either specify "*" in the resource_names_subscribe field or (legacy behavior) the request must have
+/// no resources in both resource_names_subscribe and resource_names_unsubscribe".
+#[test]
+fn legacy_wildcard_says_nothing_at_all() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds -x =>",
+        "cds =>",
+        "write cds:a=2 =>",
+        "cds +a => cds a=2",
+    ]);
+    check(&[
+        "write cds:a=1 =>",
+        "cds +* => cds a=1",
+        "cds ack =>",
+        "cds => ",
+    ]);
+}
+
+/// "Server interprets this as continuing the existing subscription to "*" and adding a new subscription"; "it can only
+/// unsubscribe from the wildcard as a whole".
+#[test]
+fn wildcard_and_names() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +* +ghost => cds a=1 b=1 -ghost",
+        "cds ack =>",
+        // Not subscribed to by name: a phantom.
+        "cds -a =>",
+        "write cds:a=2 cds:ghost=1 => cds a=2 ghost=1",
+        "cds ack -* =>",
+        "write cds:a=3 cds:ghost=2 => cds ghost=2",
+        "cds ack +* => cds a=3 b=1 ghost=2",
+        "cds ack =>",
+        "cds -* -ghost =>",
+        "write cds:a=4 cds:ghost=3 =>",
+    ]);
+}
+
+/// "It is an error for a server to send a single response that contains the same resource name twice."
+#[test]
+fn each_name_once_in_a_response() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +a +* +ghost +ghost => cds a=1 b=1 -ghost",
+        "cds ack =>",
+        "write cds:a=2 =>  cds a=2",
+        "write cds:a=3 =>",
+        "cds +a +* => ",
+        "cds ack => cds a=3 b=1",
+    ]);
+}
+
+/// What is no longer wanted goes first, so that a name on both lists is answered: the client "may have forgotten" it.
+#[test]
+fn a_name_on_both_lists_is_subscribed_to() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds +a => cds a=1",
+        "cds ack +a -a => cds a=1",
+        "cds ack =>",
+        "write cds:a=2 => cds a=2",
+    ]);
+    // A removal that waits for the answer is not lost by it.
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds => cds a=1 b=1",
+        "write cds:b=2 cds:-a =>",
+        "cds +* -* =>",
+        "cds ack => cds b=2 -a",
+    ]);
+    check(&[
+        "write cds:a=1 =>",
+        "cds +a => cds a=1",
+        "write cds:-a =>",
+        "cds +* -a =>",
+        "cds ack => cds -a",
+    ]);
+}
+
+/// "The client can send either an alias or the name of a resource"; here no resource has another name: what a client
+/// takes for one does not exist.
+#[test]
+fn no_aliases() {
+    check(&[
+        "write rds:route/a.example=1 =>",
+        "rds +a.example => rds -a.example",
+        "rds ack =>",
+        "rds +route/a.example => rds route/a.example=1",
+        "rds ack -a.example =>",
+    ]);
+}
+
+/// "Spontaneous DeltaDiscoveryRequests from the client […] response_nonce must be omitted": they answer nothing, and one
+/// response stays in flight.
+#[test]
+fn spontaneous_requests_answer_nothing() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    driver.run("write cds:a=1 cds:b=1");
+    assert_eq!(driver.run("cds +a"), ["cds a=1"]);
+    assert!(driver.run("cds +b").is_empty());
+    let answered = |driver: &Driver| {
+        let acked = |action: &Action| matches!(action, Action::Acked { .. });
+        driver.actions.iter().any(acked)
+    };
+    assert!(!answered(&driver));
+    assert_eq!(driver.run("cds ack"), ["cds b=1"]);
+    assert!(answered(&driver));
+    // The nonce of what is answered already, of another type, and nonsense.
+    for line in ["cds nonce:1", "cds nonce:99", "cds nonce:x", "cds nonce:-1"] {
+        assert!(driver.run(line).is_empty());
+        assert!(!answered(&driver), "{line}");
+    }
+}
+
 #[test]
 fn states_and_errors() {
     let mut driver = Driver::new(Mode::Delta, Limits::default());

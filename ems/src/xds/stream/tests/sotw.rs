@@ -147,6 +147,131 @@ fn returning_client() {
     assert_eq!(driver.run(&named), ["eds e=1"]);
 }
 
+/// The same optimization is "only if they know that the client is not subscribing to a new resource": names are answered.
+#[test]
+fn returning_client_with_names() {
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    driver.run("write cds:a=1 cds:b=1 eds:e=1");
+    for (first, again, answer) in [
+        ("cds a b", "cds a b v:", "cds a=1 b=1"),
+        ("eds e", "eds e v:", "eds e=1"),
+        ("cds *", "cds * v:", "cds a=1 b=1"),
+    ] {
+        driver.stream = driver.new_stream();
+        driver.run(first);
+        let Some(Action::Send(sent)) = driver.actions.pop() else {
+            panic!("nothing sent")
+        };
+        driver.stream = driver.new_stream();
+        let again = format!("{again}{}", sent.version);
+        assert_eq!(driver.run(&again), [answer]);
+    }
+}
+
+/// "If the list of resource names becomes empty, that means that the client is no longer interested in any resources of
+/// the specified type."
+#[test]
+fn empty_list_after_names() {
+    check(&[
+        "write eds:a=1 eds:b=1 =>",
+        "eds a => eds a=1",
+        "eds ack =>",
+        "write eds:a=2 =>",
+        "eds a => eds a=2",
+    ]);
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds a => cds a=1",
+        "cds ack a =>",
+        "cds =>",
+        "write cds:a=2 =>",
+        "cds =>",
+        "cds a => cds a=2",
+    ]);
+}
+
+/// "in SotW, all requests on the stream for that resource type have had an empty resource_names field": then it stands
+/// for everything, of any type, and however often it is said.
+#[test]
+fn empty_list_before_names() {
+    check(&[
+        "write eds:a=1 =>",
+        "eds => eds a=1",
+        "eds ack =>",
+        "eds =>",
+        "write eds:b=1 => eds b=1",
+    ]);
+    check(&["lds => lds", "lds ack =>", "write lds:a=1 => lds a=1"]);
+}
+
+/// "These two fields" have one counterpart here: every request has all names, also one that accepts or rejects.
+#[test]
+fn verdict_and_subscription_together() {
+    check(&[
+        "write eds:a=1 eds:b=1 eds:c=1 =>",
+        "eds a => eds a=1",
+        "eds ack a b => eds b=1",
+        "eds nack:bad b c => eds c=1",
+        "eds ack b c =>",
+        "write eds:a=2 eds:b=2 => eds b=2",
+    ]);
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds a => cds a=1",
+        "cds nack:bad a b => cds a=1 b=1",
+        "cds ack a b =>",
+    ]);
+}
+
+/// "The preferred mechanism for a server to detect a NACK is to look for the presence of the error_detail field": the
+/// version says nothing.
+#[test]
+fn an_old_version_is_no_rejection() {
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    driver.run("write eds:a=1");
+    driver.run("eds a");
+    driver.run("eds a v:older ack");
+    let kind = ResourceType::Endpoints;
+    assert!(driver.actions.contains(&Action::Acked { kind }));
+    assert_eq!(driver.states(), "eds:a=Acked");
+}
+
+/// "Within a stream, new DiscoveryRequests supersede any prior DiscoveryRequests having the same resource type."
+#[test]
+fn the_last_request_counts() {
+    check(&[
+        "write eds:a=1 eds:b=1 eds:c=1 =>",
+        "eds a => eds a=1",
+        "eds a b =>",
+        "eds a c =>",
+        "eds ack a c => eds c=1",
+        "eds ack a c =>",
+        "write eds:b=2 =>",
+    ]);
+}
+
+/// "Whenever one resource of that type changes, the version is changed"; it is "a property of the resources themselves".
+#[test]
+fn versions_of_types() {
+    let version = |driver: &mut Driver, line: &str| {
+        driver.run(line);
+        let Some(Action::Send(sent)) = driver.actions.pop() else {
+            panic!("nothing sent")
+        };
+        sent.version
+    };
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    driver.run("write cds:a=1 lds:a=1");
+    let first = version(&mut driver, "cds");
+    driver.run("cds ack");
+    assert_ne!(version(&mut driver, "write cds:a=2"), first);
+    driver.run("cds ack");
+    assert_eq!(version(&mut driver, "write cds:a=1"), first);
+    let mut other = Driver::new(Mode::Sotw, Limits::default());
+    other.run("write cds:a=1");
+    assert_eq!(version(&mut other, "cds"), first);
+}
+
 /// Make before break with full states: the one that goes stays until nobody points at it.
 #[test]
 fn replacement() {
@@ -168,6 +293,24 @@ fn replacement() {
         "eds X => eds X=1",
         "eds ack X =>",
         "write cds:-X eds:-X => cds",
+    ]);
+}
+
+/// The same while a client rejects, and with a type of which only one name was asked for.
+#[test]
+fn replacement_with_rejections() {
+    check(&[
+        "write cds:X=1 lds:l=X rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "lds => lds l=X",
+        "lds ack =>",
+        "rds r => rds r=X",
+        "rds ack r =>",
+        "write cds:Y=1 cds:-X lds:l=Y rds:r=Y => cds X=1 Y=1",
+        "cds nack:bad => lds l=Y",
+        "lds nack:bad => rds r=Y",
+        "rds nack:bad r => cds Y=1",
     ]);
 }
 

@@ -1,0 +1,572 @@
+//! A model of a client, and what must be true of every stream: for the property tests beside it and for the fuzz target
+//! `stream`, which run the same steps from different sources of chance.
+//!
+//! It is built for them alone and fails by panicking, like any test.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a failed check is a panic"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Action, Ask, Mode, Request, Response, Stream};
+use crate::xds::{Changed, Resource, ResourceType, View, memory::Memory};
+
+/// The types that the model works with.
+pub const KINDS: [ResourceType; 4] = [
+    ResourceType::Cluster,
+    ResourceType::Endpoints,
+    ResourceType::Listener,
+    ResourceType::Route,
+];
+
+/// Names are numbers from 1 to this; 0 stands for the wildcard.
+pub const NAMES: u8 = 4;
+
+/// Versions are numbers up to this; 0 stands for what does not exist, and the last one comes with a TTL.
+pub const VERSIONS: u8 = 4;
+
+/// The TTL of the last version.
+const TTL: Duration = Duration::from_secs(9);
+
+/// Names that a stream may keep notes of beyond those that exist, per type: its backlog.
+const BACKLOG: usize = 1_024;
+
+/// What comes with a change of the subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Nothing.
+    Nothing,
+    /// The acceptance of the response in flight.
+    Ack,
+    /// Its rejection.
+    Nack,
+    /// The nonce of a response that is answered already, or was never sent.
+    Stale(u64),
+}
+
+/// What may happen to a stream.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// The client subscribes to and unsubscribes from names of a type.
+    Ask(usize, Vec<u8>, Vec<u8>, With),
+    /// Resources (type, name, version) are set or removed at once.
+    Write(Vec<(usize, u8, u8)>),
+    /// The client answers the response in flight of a type.
+    Answer(usize, With),
+    /// A write whose news do not come through, only that there were some.
+    Lost(usize, u8, u8),
+    /// Names come and go that nobody knows by name.
+    Churn(usize, u8),
+    /// The client asks for a type that nobody serves.
+    Foreign(u8),
+    /// Some seconds pass.
+    Wait(u8),
+    /// The client comes back on a new stream.
+    Reconnect,
+}
+
+/// What one client knows of one type.
+#[derive(Default)]
+struct Known {
+    names: BTreeSet<String>,
+    wildcard: bool,
+    asked: bool,
+    named: bool,
+    /// Name to version.
+    has: BTreeMap<String, String>,
+    /// When it forgets what it has.
+    until: BTreeMap<String, Duration>,
+    /// The last version of the whole type that it took.
+    version: String,
+    /// The response to answer.
+    open: Option<Response>,
+    /// Names whose next response may repeat a version: asked for, or their cluster changed.
+    excused: BTreeSet<String>,
+    /// Rejected and not sent since: nothing is promised about these once a TTL ends.
+    refused: BTreeSet<String>,
+    /// What was sent last on this stream, whether rejected or not.
+    sent: BTreeMap<String, Option<String>>,
+}
+
+/// A client and its stream.
+struct Client {
+    mode: Mode,
+    /// It never subscribes to everything by saying nothing.
+    explicit: bool,
+    memory: Memory,
+    stream: Stream,
+    known: Vec<Known>,
+    now: Duration,
+    churned: u64,
+}
+
+/// Runs the steps; then the client answers everything, and must have exactly what it subscribed to.
+pub fn run(mode: Mode, steps: &[Step]) {
+    let mut client = Client::new(mode, false);
+    for step in steps {
+        client.step(step);
+    }
+    client.finish();
+}
+
+/// Runs the steps with a client of each variant; both must have the same in the end. They always say what they want: what
+/// it means to say nothing is another thing in either.
+pub fn compare(steps: &[Step]) {
+    let [delta, sotw] = [Mode::Delta, Mode::Sotw].map(|mode| {
+        let mut client = Client::new(mode, true);
+        for step in steps {
+            client.step(step);
+        }
+        client.finish();
+        client.known
+    });
+    for (at, (mut delta, mut sotw)) in delta.into_iter().zip(sotw).enumerate() {
+        // What was rejected may be gone with its TTL.
+        let refused: BTreeSet<_> = delta.refused.union(&sotw.refused).cloned().collect();
+        for has in [&mut delta.has, &mut sotw.has] {
+            has.retain(|name, _| !refused.contains(name));
+        }
+        assert_eq!(delta.has, sotw.has, "{}", KINDS[at]);
+    }
+}
+
+impl Client {
+    fn new(mode: Mode, explicit: bool) -> Self {
+        Self {
+            mode,
+            explicit,
+            memory: Memory::default(),
+            stream: new_stream(mode),
+            known: KINDS.iter().map(|_| Known::default()).collect(),
+            now: Duration::ZERO,
+            churned: 0,
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Ask(at, plus, minus, with) => self.ask(at % KINDS.len(), plus, minus, *with),
+            Step::Write(writes) => {
+                let changed = self.write(writes);
+                let actions = self.stream.on_change(&changed, &self.memory);
+                self.take(actions);
+            }
+            Step::Lost(kind, name, version) => {
+                self.write(&[(*kind, *name, *version)]);
+                let actions = self.stream.on_doubt(&self.memory);
+                self.take(actions);
+            }
+            Step::Answer(at, with) => self.answer(at % KINDS.len(), *with),
+            Step::Churn(at, names) => self.churn(at % KINDS.len(), *names),
+            Step::Foreign(name) => self.foreign(*name),
+            Step::Wait(seconds) => self.wait(Duration::from_secs(u64::from(*seconds))),
+            Step::Reconnect => self.reconnect(),
+        }
+        self.check_notes();
+        // As whoever holds a stream has to.
+        self.stream.wake_at(self.now);
+    }
+
+    fn write(&mut self, writes: &[(usize, u8, u8)]) -> Changed {
+        let writes: Vec<_> = writes
+            .iter()
+            .map(|&(kind, name, version)| {
+                let name = format!("n{}", name % NAMES + 1);
+                (kind % KINDS.len(), name, version % (VERSIONS + 1))
+            })
+            .collect();
+        for (kind, name, version) in &writes {
+            if *version == 0 && self.mode == Mode::Sotw {
+                // The client is not told, but what comes back is sent.
+                self.known[*kind].excused.insert(name.clone());
+            }
+        }
+        self.memory.write(|write| {
+            for (kind, name, version) in writes {
+                let kind = KINDS[kind];
+                if version == 0 {
+                    write.remove(kind, &name);
+                    continue;
+                }
+                let resource = Resource::with_version(kind, name, format!("v{version}"), b"");
+                if version == VERSIONS {
+                    write.put(kind, resource.expiring(TTL));
+                } else {
+                    write.put(kind, resource);
+                }
+            }
+        })
+    }
+
+    fn churn(&mut self, at: usize, names: u8) {
+        for _ in 0..names {
+            self.churned += 1;
+            let (kind, name) = (KINDS[at], format!("c{}", self.churned));
+            if self.mode == Mode::Sotw {
+                self.known[at].excused.insert(name.clone());
+            }
+            let new = Resource::with_version(kind, name.clone(), "v1", b"");
+            let changed = self.memory.write(|write| write.put(kind, new));
+            let actions = self.stream.on_change(&changed, &self.memory);
+            self.take(actions);
+            let changed = self.memory.write(|write| write.remove(kind, &name));
+            let actions = self.stream.on_change(&changed, &self.memory);
+            self.take(actions);
+        }
+    }
+
+    fn foreign(&mut self, name: u8) {
+        let url = "type.googleapis.com/nobody.serves.This";
+        let ask = match self.mode {
+            Mode::Delta => Ask::Delta {
+                subscribe: vec![format!("n{name}")],
+                unsubscribe: Vec::new(),
+                initial: HashMap::new(),
+            },
+            Mode::Sotw => Ask::Sotw {
+                names: vec![format!("n{name}")],
+                version: String::new(),
+            },
+        };
+        let request = Request {
+            type_url: url.into(),
+            ask,
+            ..Request::default()
+        };
+        let actions = self.stream.on_request(request, &self.memory).unwrap();
+        for action in actions {
+            let Action::Send(response) = action else {
+                panic!("{action:?}")
+            };
+            assert_eq!(response.type_url, url);
+            assert_eq!(response.removed, [format!("n{name}").into()].into());
+        }
+    }
+
+    fn ask(&mut self, at: usize, plus: &[u8], minus: &[u8], with: With) {
+        let known = &mut self.known[at];
+        let text = |n: &u8| match n % (NAMES + 1) {
+            0 => "*".to_owned(),
+            n => format!("n{n}"),
+        };
+        let (plus, minus): (Vec<_>, Vec<_>) = (
+            plus.iter().map(text).collect(),
+            minus.iter().map(text).collect(),
+        );
+        if self.explicit && !known.asked && plus.is_empty() {
+            return;
+        }
+        let first = !std::mem::replace(&mut known.asked, true);
+        if first && plus.is_empty() && (minus.is_empty() || self.mode == Mode::Sotw) {
+            known.wildcard = true;
+        }
+        let (had_all, before) = (known.wildcard, known.names.clone());
+        for name in &minus {
+            match &**name {
+                "*" => known.wildcard = false,
+                name => drop(known.names.remove(name)),
+            }
+        }
+        if self.mode == Mode::Delta {
+            // Even if the same request asks for it again, it starts anew.
+            known.sent.retain(|name, _| !minus.contains(name));
+        }
+        for name in &plus {
+            match &**name {
+                "*" => known.wildcard = true,
+                name => drop(known.names.insert(name.to_owned())),
+            }
+        }
+        if self.mode == Mode::Sotw {
+            known.named |= known.wildcard && !first || !known.names.is_empty() || !plus.is_empty();
+            if !known.named {
+                known.wildcard = true;
+            }
+        }
+        let everything = (1..=NAMES).map(|n| format!("n{n}"));
+        let resubscribed = plus.iter().any(|name| name == "*") || (known.wildcard && !had_all);
+        if resubscribed || first {
+            known.excused.extend(everything);
+        }
+        known.excused.extend(plus.iter().cloned());
+        known.excused.extend(minus.iter().cloned());
+        known
+            .excused
+            .extend(known.names.difference(&before).cloned());
+        // A client forgets what it no longer subscribes to.
+        let (all, names) = (known.wildcard, known.names.clone());
+        known.has.retain(|name, _| all || names.contains(name));
+        known.sent.retain(|name, _| all || names.contains(name));
+        let ask = self.subscription(at, plus, minus);
+        self.request(at, with, ask);
+    }
+
+    fn subscription(&self, at: usize, plus: Vec<String>, minus: Vec<String>) -> Ask {
+        match self.mode {
+            Mode::Delta => Ask::Delta {
+                subscribe: plus,
+                unsubscribe: minus,
+                initial: HashMap::new(),
+            },
+            Mode::Sotw => {
+                let known = &self.known[at];
+                let mut names: Vec<String> = known.names.iter().cloned().collect();
+                if known.wildcard && known.named {
+                    names.push("*".into());
+                }
+                Ask::Sotw {
+                    names,
+                    version: known.version.clone(),
+                }
+            }
+        }
+    }
+
+    /// A request, and what it says about the response in flight, if there is one.
+    fn request(&mut self, at: usize, with: With, ask: Ask) {
+        let known = &mut self.known[at];
+        let mut request = Request {
+            type_url: KINDS[at].type_url().into(),
+            ask,
+            ..Request::default()
+        };
+        let in_flight = known.open.as_ref().map(|response| response.nonce);
+        match with {
+            With::Nothing => {}
+            With::Stale(nonce) if Some(nonce) == in_flight => {}
+            With::Stale(nonce) => request.nonce = nonce.to_string(),
+            With::Ack | With::Nack => {
+                if let Some(response) = known.open.take() {
+                    request.nonce = response.nonce.to_string();
+                    let names = response.resources.iter().map(|r| r.name().to_string());
+                    if with == With::Nack {
+                        request.error = Some("bad".into());
+                        known.refused.extend(names);
+                    } else {
+                        known.version = response.version.to_string();
+                        if let Ask::Sotw { version, .. } = &mut request.ask {
+                            version.clone_from(&known.version);
+                        }
+                    }
+                }
+            }
+        }
+        let actions = self.stream.on_request(request, &self.memory).unwrap();
+        self.take(actions);
+    }
+
+    fn answer(&mut self, at: usize, with: With) {
+        if self.known[at].open.is_some() {
+            let ask = self.subscription(at, Vec::new(), Vec::new());
+            self.request(at, with, ask);
+        }
+    }
+
+    fn reconnect(&mut self) {
+        self.stream = new_stream(self.mode);
+        for at in 0..KINDS.len() {
+            let known = &mut self.known[at];
+            known.open = None;
+            known.sent = BTreeMap::new();
+            if !known.asked {
+                continue;
+            }
+            if !known.wildcard && known.names.is_empty() {
+                *known = Known::default();
+                continue;
+            }
+            known.named = true;
+            known.excused.extend((1..=NAMES).map(|n| format!("n{n}")));
+            if self.mode == Mode::Delta {
+                known
+                    .sent
+                    .extend(known.has.iter().map(|(n, v)| (n.clone(), Some(v.clone()))));
+            }
+            let initial = known.has.clone().into_iter().collect();
+            let mut plus: Vec<String> = known.names.iter().cloned().collect();
+            if known.wildcard {
+                plus.push("*".into());
+            }
+            let ask = match self.mode {
+                Mode::Delta => Ask::Delta {
+                    subscribe: plus,
+                    unsubscribe: Vec::new(),
+                    initial,
+                },
+                Mode::Sotw => self.subscription(at, Vec::new(), Vec::new()),
+            };
+            self.request(at, With::Nothing, ask);
+        }
+    }
+
+    /// Lets time pass, and does what has to be done meanwhile.
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(next) = self.stream.wake_at(self.now).filter(|next| *next <= end) {
+            self.pass_to(next);
+            let actions = self.stream.on_tick(self.now, &self.memory);
+            let busy = !actions.is_empty();
+            self.take(actions);
+            let again = self.stream.wake_at(self.now);
+            assert!(
+                busy || again.is_none_or(|again| again > self.now),
+                "called again and again for nothing at {:?}",
+                self.now
+            );
+        }
+        self.pass_to(end);
+    }
+
+    /// A client forgets what has expired.
+    fn pass_to(&mut self, time: Duration) {
+        self.now = self.now.max(time);
+        for known in &mut self.known {
+            let (until, now) = (&known.until, self.now);
+            known
+                .has
+                .retain(|name, _| until.get(name).is_none_or(|until| *until > now));
+        }
+    }
+
+    fn take(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if let Action::Send(response) = action {
+                self.receive(response);
+            }
+        }
+    }
+
+    fn receive(&mut self, response: Response) {
+        let kind = ResourceType::from_type_url(&response.type_url).unwrap();
+        let at = KINDS.iter().position(|k| *k == kind).unwrap();
+        let full = self.is_full(kind);
+        let mut updated = Vec::new();
+        let known = &mut self.known[at];
+        assert!(known.open.is_none(), "two in flight: {response:?}");
+        assert!(!response.version.is_empty(), "{response:?}");
+        let mut seen = BTreeSet::new();
+        for resource in &*response.resources {
+            let (name, version) = (resource.name().to_string(), resource.version().to_string());
+            assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
+            if resource.is_heartbeat() {
+                assert_eq!(
+                    known.has.get(&name),
+                    Some(&version),
+                    "a heartbeat of what the client does not have: {response:?}"
+                );
+                known.until.insert(name, self.now + TTL);
+                continue;
+            }
+            let before = known.sent.insert(name.clone(), Some(version.clone()));
+            let same = before.flatten().as_ref() == Some(&version);
+            assert!(
+                !same || full || known.excused.contains(&name) || resource.ttl().is_some(),
+                "{name}@{version} again without reason: {response:?}"
+            );
+            if !same {
+                updated.push(name.clone());
+            }
+            known.excused.remove(&name);
+            known.refused.remove(&name);
+            match resource.ttl() {
+                Some(ttl) => drop(known.until.insert(name.clone(), self.now + ttl)),
+                None => drop(known.until.remove(&name)),
+            }
+            known.has.insert(name, version);
+        }
+        for name in response.removed.iter().map(ToString::to_string) {
+            assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
+            let before = known.sent.insert(name.clone(), None);
+            assert!(
+                before != Some(None) || known.excused.contains(&name),
+                "-{name} again without reason: {response:?}"
+            );
+            known.excused.remove(&name);
+            known.has.remove(&name);
+        }
+        if full {
+            known.has.retain(|name, _| seen.contains(name));
+            known.sent.retain(|name, _| seen.contains(name));
+        }
+        known.open = Some(response);
+        if kind == ResourceType::Cluster {
+            self.known[1].excused.extend(updated);
+        }
+    }
+
+    fn is_full(&self, kind: ResourceType) -> bool {
+        self.mode == Mode::Sotw && matches!(kind, ResourceType::Cluster | ResourceType::Listener)
+    }
+
+    /// What a stream remembers is bounded by what there is and what was asked for.
+    fn check_notes(&self) {
+        let all: usize = (0..KINDS.len())
+            .map(|at| {
+                let known = &self.known[at];
+                let names = known.names.len() + known.has.len() + known.sent.len();
+                3 * BACKLOG + 4 * (names + self.memory.wildcard(KINDS[at]).len())
+            })
+            .sum();
+        let kept = self.stream.kept();
+        assert!(kept <= all, "{kept} notes, at most {all}");
+    }
+
+    fn settle(&mut self) {
+        for _ in 0..100 {
+            if self.known.iter().all(|known| known.open.is_none()) {
+                return;
+            }
+            for at in 0..KINDS.len() {
+                self.answer(at, With::Ack);
+            }
+        }
+        panic!("responses without end");
+    }
+
+    /// What the client should have: what it subscribed to and what exists.
+    fn expected(&self, at: usize) -> BTreeMap<String, String> {
+        let known = &self.known[at];
+        let exists = self.memory.wildcard(KINDS[at]);
+        exists
+            .iter()
+            .filter(|name| known.asked && (known.wildcard || known.names.contains(&***name)))
+            .map(|name| {
+                let resource = self.memory.get(KINDS[at], name).unwrap();
+                (name.to_string(), resource.version().to_string())
+            })
+            .collect()
+    }
+
+    fn finish(&mut self) {
+        self.settle();
+        // However long it waits, nothing is lost that has a TTL.
+        for _ in 0..4 {
+            self.wait(TTL / 2);
+            self.settle();
+        }
+        for (at, kind) in KINDS.into_iter().enumerate() {
+            let mut expected = self.expected(at);
+            let partial = self.mode == Mode::Sotw && !self.is_full(kind);
+            let known = &mut self.known[at];
+            if partial {
+                // Removals cannot be said.
+                known.has.retain(|name, _| expected.contains_key(name));
+            }
+            let (has, refused) = (&known.has, &known.refused);
+            expected.retain(|name, _| has.contains_key(name) || !refused.contains(name));
+            assert_eq!(*has, expected, "{kind}");
+        }
+    }
+}
+
+fn new_stream(mode: Mode) -> Stream {
+    Stream::new(mode, None, Arc::default()).with_ttl(true)
+}

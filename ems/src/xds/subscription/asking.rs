@@ -1,0 +1,190 @@
+//! The part of a subscription that knows how requests change what a client wants.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    Entry, Subscription, WILDCARD,
+    due::{Due, Why},
+};
+use crate::xds::{
+    View,
+    limits::{Limits, Refusal},
+    stream::{Action, Mode},
+};
+
+impl Subscription {
+    /// Applies a delta request: what is no longer wanted goes first, so that a name on both lists is answered.
+    pub(in crate::xds) fn ask_delta(
+        &mut self,
+        subscribe: Vec<String>,
+        unsubscribe: Vec<String>,
+        initial: HashMap<String, String>,
+        view: &dyn View,
+        limits: &Limits,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let first = !std::mem::replace(&mut self.started, true);
+        let legacy = first && subscribe.is_empty() && unsubscribe.is_empty();
+        let returning = first && !initial.is_empty();
+        if first {
+            limits.check_count(self.kind, initial.len())?;
+            self.remember(initial, view, limits)?;
+        }
+        let all = |names: &[String]| names.iter().any(|name| name == WILDCARD);
+        let (joins, leaves) = (all(&subscribe), all(&unsubscribe));
+        self.named |= !subscribe.is_empty();
+        // Before names are forgotten: what the wildcard covers is not.
+        if joins || legacy {
+            self.join_wildcard(returning, view, actions);
+        }
+        self.forget(unsubscribe.iter().map(|name| &**name), actions);
+        let names = subscribe.into_iter().filter(|name| name != WILDCARD);
+        self.want(names, returning, limits, actions)?;
+        // After names are asked for: what the client had by the wildcard it still has. Who leaves and joins at once may
+        // have everything, and has to hear of what is gone.
+        if leaves && !joins {
+            self.leave_wildcard(actions);
+        }
+        if first && !self.wildcard {
+            self.drop_unasked();
+        }
+        Ok(())
+    }
+
+    /// Applies a state-of-the-world request, whose names replace the former ones.
+    pub(in crate::xds) fn ask_sotw(
+        &mut self,
+        names: Vec<String>,
+        version: &str,
+        view: &dyn View,
+        limits: &Limits,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let first = !std::mem::replace(&mut self.started, true);
+        limits.check_count(self.kind, names.len())?;
+        self.named |= !names.is_empty();
+        let wildcard = !self.named || names.iter().any(|name| name == WILDCARD);
+        let mut names: Vec<_> = names.into_iter().filter(|n| n != WILDCARD).collect();
+        names.sort();
+        // Before names are forgotten: what the wildcard covers is not.
+        if wildcard && !self.wildcard {
+            self.join_wildcard(false, view, actions);
+        }
+        let gone: Vec<_> = self
+            .asked()
+            .filter(|name| names.binary_search_by(|n| (**n).cmp(name)).is_err())
+            .cloned()
+            .collect();
+        self.forget(gone.iter().map(|name| &**name), actions);
+        names.retain(|name| !self.entries.get(name).is_some_and(|entry| entry.asked));
+        self.want(names, false, limits, actions)?;
+        if !wildcard {
+            self.leave_wildcard(actions);
+        }
+        // A client that comes back with everything it needs: only where the server alone decides what that is.
+        if first && self.wildcard && self.is_full() && !self.named && !version.is_empty() {
+            self.skip_if_current(version, view);
+        }
+        Ok(())
+    }
+
+    /// Takes names that the client asks for, again or for the first time.
+    fn want(
+        &mut self,
+        names: impl IntoIterator<Item = String>,
+        returning: bool,
+        limits: &Limits,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let mut names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
+        names.sort();
+        names.dedup();
+        for name in &names {
+            limits.check_name(name)?;
+        }
+        let mut has = vec![false; names.len()];
+        let mut fresh = Vec::new();
+        let mut walk = self.entries.walk();
+        for (name, has) in names.iter_mut().zip(&mut has) {
+            if let Some(entry) = walk.to(name) {
+                *has = true;
+                *name = entry.name().clone();
+                if std::mem::replace(&mut entry.asked, true) {
+                    continue;
+                }
+            } else {
+                let mut entry = Entry::named(name.clone());
+                entry.asked = true;
+                fresh.push(entry);
+            }
+            self.asked += 1;
+            actions.push(Action::Follow(self.kind, name.clone()));
+        }
+        self.entries.add(fresh);
+        limits.check_count(self.kind, self.asked)?;
+        let dues = names.into_iter().zip(has).map(|(name, has)| {
+            let why = if returning && has {
+                Why::Changed
+            } else {
+                Why::Asked
+            };
+            (name, Due { why, wave: 0 })
+        });
+        self.dirty.add(dues);
+        Ok(())
+    }
+
+    /// Drops names that the client asks for no longer.
+    fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, actions: &mut Vec<Action>) {
+        let mut gone = Vec::new();
+        for name in names {
+            if let Some(entry) = self.entries.get_mut(name)
+                && std::mem::replace(&mut entry.asked, false)
+            {
+                self.asked -= 1;
+                actions.push(Action::Unfollow(self.kind, entry.name().clone()));
+                gone.push(entry.name().clone());
+            }
+        }
+        if gone.is_empty() {
+            return;
+        }
+        if !self.wildcard {
+            self.drop_unasked();
+            return;
+        }
+        // The client cannot tell whether the wildcard covers the name: it has to be told either way, where there are
+        // words for it. A full list says it by what it contains.
+        let why = match self.mode {
+            Mode::Delta => Why::Asked,
+            Mode::Sotw => Why::Changed,
+        };
+        self.mark(gone, why, 0);
+    }
+
+    fn join_wildcard(&mut self, returning: bool, view: &dyn View, actions: &mut Vec<Action>) {
+        if !std::mem::replace(&mut self.wildcard, true) {
+            actions.push(Action::FollowAll(self.kind));
+        }
+        self.due |= !returning;
+        let why = if returning { Why::Changed } else { Why::Asked };
+        self.mark(view.wildcard(self.kind), why, 0);
+    }
+
+    fn leave_wildcard(&mut self, actions: &mut Vec<Action>) {
+        if std::mem::replace(&mut self.wildcard, false) {
+            actions.push(Action::UnfollowAll(self.kind));
+            self.drop_unasked();
+        }
+    }
+
+    fn drop_unasked(&mut self) {
+        let (entries, dirty) = (&mut self.entries, &mut self.dirty);
+        entries.retain(|entry| entry.asked);
+        dirty.retain(|name, _| entries.get(name).is_some());
+        self.rejected.retain(|name, _| entries.get(name).is_some());
+        if let Some(beats) = &mut self.beats {
+            beats.retain(|name| entries.get(name).is_some());
+        }
+    }
+}

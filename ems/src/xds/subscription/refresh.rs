@@ -1,0 +1,98 @@
+//! The part of a subscription that keeps resources with a TTL alive at the client.
+//!
+//! What is refreshed is what was sent, and not what there is now: a change goes its own way, in its own order. What the
+//! client did not take is not refreshed, for it does not have it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Entry, Item, Subscription,
+    due::{Due, Why},
+};
+use crate::xds::{
+    Resource,
+    stream::{Mode, State},
+};
+
+impl Subscription {
+    /// When something has to be refreshed. While a response is in flight nothing can be sent; afterwards it may be due.
+    pub(in crate::xds) fn wake_at(&mut self, now: Duration) -> Option<Duration> {
+        let next = self.beats.as_mut()?.next(now);
+        if self.in_flight() { None } else { next }
+    }
+
+    /// Has what is due sent with the next response, which can go at once.
+    pub(in crate::xds) fn tick(&mut self, now: Duration) {
+        if self.in_flight() {
+            return;
+        }
+        let Some(beats) = &mut self.beats else { return };
+        for (name, late) in beats.take_due(now) {
+            let entry = self.entries.get(&name);
+            let has = entry.filter(|entry| entry.state == State::Acked);
+            let Some(sent) = has.and_then(Entry::sent) else {
+                continue;
+            };
+            let refresh = match sent.heartbeat() {
+                Some(heartbeat) if !late && self.mode == Mode::Delta => heartbeat,
+                _ => sent,
+            };
+            self.refresh.push(refresh.clone());
+        }
+    }
+
+    /// Adds what is to be refreshed, unless it is sent anyway or the client wants it no more.
+    pub(super) fn add_refreshed(&mut self, items: &mut Vec<Item>) {
+        let refresh = std::mem::take(&mut self.refresh);
+        if refresh.is_empty() {
+            return;
+        }
+        let before = items.len();
+        for resource in refresh {
+            let name = resource.name();
+            let sent = items
+                .get(..before)
+                .is_some_and(|items| items.binary_search_by(|item| item.name.cmp(name)).is_ok());
+            if !sent && self.entries.get(name).is_some() {
+                let due = Due {
+                    why: Why::Again,
+                    wave: 0,
+                };
+                items.push(Item {
+                    name: name.clone(),
+                    resource: Some(resource),
+                    due,
+                });
+            }
+        }
+        items.sort_by(|a, b| a.name.cmp(&b.name));
+    }
+
+    /// Notes that a resource was sent.
+    pub(super) fn note_ttl(&mut self, resource: &Resource) {
+        let expires = resource.ttl().is_some() || resource.is_heartbeat();
+        if self.beats.is_none() && !expires {
+            return;
+        }
+        let entry = self.entries.get(resource.name());
+        let ttl = entry.and_then(|entry| entry.sent()?.ttl());
+        self.beats.get_or_insert_default().sent(resource, ttl);
+    }
+
+    /// How many notes it keeps of names.
+    pub(in crate::xds) fn kept(&self) -> usize {
+        let in_flight = self.in_flight.as_ref();
+        let in_flight = in_flight.map_or(0, |sent| sent.resources.len() + sent.removed.len());
+        let beats = self.beats.as_ref().map_or(0, |beats| beats.len());
+        self.entries.len() + self.dirty.len() + self.rejected.len() + in_flight + beats
+    }
+}
+
+/// The form of a resource that a client understands which knows of TTLs, or does not.
+pub(super) fn dress(expires: bool, resource: Arc<Resource>) -> Arc<Resource> {
+    if expires {
+        resource
+    } else {
+        resource.endless()
+    }
+}

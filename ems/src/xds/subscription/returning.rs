@@ -1,0 +1,54 @@
+//! The part of a subscription that knows what a client has from an earlier stream.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{Entry, Subscription, due::Why, refresh::dress};
+use crate::xds::{
+    Resource, View,
+    limits::{Limits, Refusal},
+    stream::{State, version_of},
+};
+
+impl Subscription {
+    /// Takes what the client says it has from an earlier stream.
+    pub(super) fn remember(
+        &mut self,
+        initial: HashMap<String, String>,
+        view: &dyn View,
+        limits: &Limits,
+    ) -> Result<(), Refusal> {
+        for name in initial.keys() {
+            limits.check_name(name)?;
+        }
+        let mut initial: Vec<_> = initial.into_iter().collect();
+        initial.sort();
+        let names: Vec<&str> = initial.iter().map(|(name, _)| &**name).collect();
+        let current = view.get_all(self.kind, &names).into_iter();
+        for (current, (name, version)) in current.zip(initial) {
+            let resource = match current {
+                Some(current) if **current.version() == *version => dress(self.expires, current),
+                _ => Arc::new(Resource::remembered(name.into(), version.into())),
+            };
+            // Its TTL runs since nobody knows when.
+            self.refresh.extend(resource.heartbeat().cloned());
+            self.entries.add([Entry::of(resource, State::Acked)]);
+        }
+        let names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
+        self.mark(names, Why::Changed, 0);
+        Ok(())
+    }
+
+    /// Takes it that the client has everything, if that is what its version says; else everything is sent.
+    pub(super) fn skip_if_current(&mut self, version: &str, view: &dyn View) {
+        let items = self.plan(view).into_items();
+        let resources: Vec<_> = items.iter().filter_map(|i| i.resource.clone()).collect();
+        let expires = resources.iter().any(|r| r.ttl().is_some());
+        if expires || *version_of(self.kind, &resources, &[], view) != *version {
+            self.mark(items.into_iter().map(|item| item.name), Why::Asked, 0);
+            return;
+        }
+        self.due = false;
+        self.entries
+            .add(resources.into_iter().map(|r| Entry::of(r, State::Acked)));
+    }
+}
