@@ -1,6 +1,6 @@
 //! The Wasm shell around the model: reads headers, asks [`isthmus_model::decide()`], does what it says.
 //!
-//! Everything that can be is plain, safe Rust without a host, and tested natively. What talks to Envoy is in `vm`; what
+//! Everything that can be is plain, safe Rust without a host, and tested natively. What talks to Envoy is in `vm` and `owner`; what
 //! cannot be safe is in `abi`, and only there.
 #![deny(unsafe_code)]
 // Natively nothing calls the parts: only their tests do.
@@ -16,5 +16,7 @@ mod roots;
 
 #[cfg(target_arch = "wasm32")]
 mod abi;
+#[cfg(target_arch = "wasm32")]
+mod owner;
 #[cfg(target_arch = "wasm32")]
 mod vm;

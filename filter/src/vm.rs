@@ -5,8 +5,8 @@
 use std::cell::RefCell;
 
 use isthmus_model::{
-    Caller, Code, Config, Decision, Kind, Mode, Peer, RawHeaders, Refusal, Request, Route, decide,
-    write_receipt,
+    Caller, Code, Config, Decision, Field, Kind, Mode, Peer, RawHeaders, Refusal, Request, Route,
+    decide, write_receipt,
 };
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     counts::{self, Counts},
     edits::{Edit, Texts, edits},
     load::load,
+    owner::{self, Mark},
     pairs::Pairs,
     receipts::{Change, Receipt, Receipts},
     reply::Reply,
@@ -23,7 +24,7 @@ use crate::{
 /// How often counts are handed to Envoy.
 const FLUSH_MILLISECONDS: u32 = 250;
 
-/// Since 1.33 Envoy keeps the route it had found before the filters ran, unless told to forget it.
+/// Makes Envoy look for the route anew.
 const FORGET_ROUTE: &str = "clear_route_cache";
 
 /// The first URI of the peer's certificate.
@@ -39,17 +40,11 @@ thread_local! {
 #[derive(Default)]
 struct Vm {
     configs: Roots<Config>,
+    mark: Option<Mark>,
     receipts: Receipts,
     counts: Counts,
     counters: Vec<u32>,
     texts: Texts,
-}
-
-/// A context begins: a stream, if it has a parent.
-pub(crate) fn on_context_create(context: u32, parent: u32) {
-    if parent != 0 {
-        VM.with_borrow_mut(|vm| vm.configs.open(context, parent));
-    }
 }
 
 /// A plugin's configuration has come. `false` makes Envoy keep what it has.
@@ -71,7 +66,13 @@ pub(crate) fn on_configure(root: u32, size: usize) -> bool {
                     config.region()
                 ),
             );
-            VM.with_borrow_mut(|vm| vm.configure(root, config)).is_ok()
+            VM.with_borrow_mut(|vm| vm.configure(root, config))
+                .inspect_err(|HostError(status)| {
+                    let text =
+                        format!("isthmus: this Envoy lacks what the filter needs: status {status}");
+                    abi::log(Level::Error, &text);
+                })
+                .is_ok()
         }
         Err(problems) => {
             for problem in problems {
@@ -82,9 +83,13 @@ pub(crate) fn on_configure(root: u32, size: usize) -> bool {
     }
 }
 
-/// Time to hand over counts.
-pub(crate) fn on_tick() {
-    VM.with_borrow_mut(Vm::flush);
+/// Time to hand over counts, and to see whether an earlier config's streams have ended.
+pub(crate) fn on_tick(root: u32) {
+    VM.with_borrow_mut(|vm| {
+        vm.flush();
+        // If this fails there are several configs as before.
+        let _ = vm.forget_ended(root);
+    });
 }
 
 /// The headers of a request have come.
@@ -106,11 +111,22 @@ impl Vm {
                 .collect::<HostResult<_>>()?;
         }
         abi::set_tick_period(FLUSH_MILLISECONDS)?;
+        if !self.configs.has(root) {
+            self.mark = Some(owner::mark(root, self.mark)?);
+        }
         self.configs.put(root, config);
-        // Being told when a context ends would be one more callback for every stream. Asking now costs nothing.
+        self.forget_ended(root)
+    }
+
+    /// Being told when a context ends would be one more callback for every stream; asking now and then costs nothing. A
+    /// root lives as long as its streams.
+    fn forget_ended(&mut self, current: u32) -> HostResult<()> {
+        if !self.configs.are_several() {
+            return Ok(());
+        }
         self.configs
-            .retain(|other| other == root || abi::set_effective_context(other).is_ok());
-        abi::set_effective_context(root)
+            .retain(|other| other == current || abi::set_effective_context(other).is_ok());
+        abi::set_effective_context(current)
     }
 
     fn flush(&mut self) {
@@ -123,7 +139,8 @@ impl Vm {
     }
 
     fn request(&mut self, stream: u32) -> Action {
-        let Some(config) = self.configs.of(stream) else {
+        let mark = self.mark;
+        let Some(config) = self.configs.of_stream(|| owner::root(mark?)) else {
             // So it is not known what the headers are called either.
             let names = RawHeaders::default();
             return refuse_internal(&names, "the filter has no config", &mut self.counts);
@@ -154,7 +171,8 @@ impl Vm {
         };
         match &decision {
             Decision::Route(route) => {
-                let sent = send_on(edits(names, &request, route, &mut self.texts));
+                let spoofed = request.destination() != Field::Absent;
+                let sent = send_on(edits(names, &request, route, &mut self.texts), spoofed);
                 if sent.is_err() {
                     return refuse_internal(
                         names,
@@ -196,14 +214,19 @@ impl Vm {
     }
 }
 
-fn send_on<'a>(edits: impl Iterator<Item = Edit<'a>>) -> HostResult<()> {
+/// Changing a header makes Envoy forget the route that it had found before (see `abi`). Not trusted with that where the
+/// request came with a destination already: the route was found by what a stranger wrote, and must not stay.
+fn send_on<'a>(edits: impl Iterator<Item = Edit<'a>>, spoofed: bool) -> HostResult<()> {
     for edit in edits {
         match edit {
             Edit::Set(name, value) => abi::replace_header(Map::Request, name, value)?,
             Edit::Remove(name) => abi::remove_header(Map::Request, name)?,
         }
     }
-    abi::call_foreign_function(FORGET_ROUTE)
+    if spoofed {
+        abi::call_foreign_function(FORGET_ROUTE, &[])?;
+    }
+    Ok(())
 }
 
 fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>) -> Receipt {

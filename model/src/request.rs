@@ -47,6 +47,7 @@ pub struct Request<'a> {
     content_type: &'a [u8],
     path: &'a [u8],
     authority: &'a [u8],
+    destination: Field<'a>,
     caller: Field<'a>,
     receipt: Field<'a>,
 }
@@ -69,6 +70,7 @@ impl<'a> Request<'a> {
                 name if name == names.version.as_bytes() => request.version.put(value),
                 name if name == names.debug.as_bytes() => request.debug.put(value),
                 name if name == names.hops.as_bytes() => request.hops.put(value),
+                name if name == names.destination.as_bytes() => request.destination.put(value),
                 name if name == names.caller.as_bytes() => request.caller.put(value),
                 name if name == names.receipt.as_bytes() => request.receipt.put(value),
                 _ => {}
@@ -83,6 +85,12 @@ impl<'a> Request<'a> {
         self.content_type
             .strip_prefix(b"application/grpc")
             .is_some_and(|rest| matches!(rest.first(), None | Some(b'+')))
+    }
+
+    /// What the request has in place of the destination.
+    #[must_use]
+    pub fn destination(&self) -> Field<'a> {
+        self.destination
     }
 
     /// What the request has in place of the caller.

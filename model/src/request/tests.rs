@@ -251,21 +251,30 @@ fn bytes_that_are_no_text() {
 
 #[test]
 fn what_a_caller_must_not_set() {
-    let check = |headers: &str, want: [Field<'_>; 3]| {
+    let check = |headers: &str, want: [Field<'_>; 4]| {
         let config = config(US);
         let request = Request::collect(config.headers(), pairs(headers));
-        let got = [request.caller(), request.hops(), request.receipt()];
+        let got = [
+            request.caller(),
+            request.hops(),
+            request.receipt(),
+            request.destination(),
+        ];
         assert_eq!(got, want, "{headers}");
     };
     use Field::{Absent, Once, Repeated};
-    check("x-mesh-service: a", [Absent, Absent, Absent]);
+    check("x-mesh-service: a", [Absent, Absent, Absent, Absent]);
     check(
         "x-mesh-caller: a\nx-mesh-caller: b",
-        [Repeated, Absent, Absent],
+        [Repeated, Absent, Absent, Absent],
     );
     check(
         "x-mesh-hops: 0\nx-mesh-receipt:",
-        [Absent, Once(b"0"), Once(b"")],
+        [Absent, Once(b"0"), Once(b""), Absent],
+    );
+    check(
+        "x-mesh-destination: a.us",
+        [Absent, Absent, Absent, Once(b"a.us")],
     );
 }
 

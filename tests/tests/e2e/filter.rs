@@ -1,9 +1,15 @@
 //! The filter alone, in an Envoy that takes its config from a file by ECDS: what it lets through, what it turns away,
 //! and what becomes of a config that is no good.
 
-use std::fs;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
-use isthmus_tests::{Call, Envoy, Reply, WorkDir, artifact, eventually};
+use anyhow::{Context, ensure};
+use isthmus_tests::{Call, Envoy, Load, Port, Reply, WorkDir, artifact, eventually};
 use isthmus_upstream::{Client, Upstream};
 use serde_json::{Value, json};
 use tonic::Code;
@@ -11,27 +17,44 @@ use tonic::Code;
 struct Stage {
     envoy: Envoy,
     dir: WorkDir,
-    _us: Upstream,
+    us: Upstream,
     _eu: Upstream,
 }
 
+/// The file that the listener has its filter config from.
+const FIRST: &str = "ecds.json";
+
 /// An Envoy with this filter config, and `payments` in both regions.
 fn start(config: &Value) -> Stage {
+    start_beside(config, None)
+}
+
+/// The same, with one more listener on a port, with a config of its own in a file of its own.
+fn start_beside(config: &Value, other: Option<(&Port, &str, &Value)>) -> Stage {
     let (us, eu) = (
         Upstream::start("us").unwrap(),
         Upstream::start("eu").unwrap(),
     );
     let dir = WorkDir::new("filter").unwrap();
-    put_config(&dir, config);
+    put_config(&dir, FIRST, config);
+    if let Some((_, file, config)) = other {
+        put_config(&dir, file, config);
+    }
     let clusters: Vec<Value> = [("payments.us", &us), ("payments.eu", &eu)]
         .map(|(name, upstream)| cluster(name, upstream.port()))
         .into();
     let envoy = Envoy::with_bootstrap(&dir, "envoy", |admin, listen| {
+        let listeners: Vec<Value> = other
+            .iter()
+            .map(|&(port, file, _)| (port, file))
+            .chain([(listen, FIRST)])
+            .map(|(port, file)| listener(port.number(), &dir, file))
+            .collect();
         Ok(json!({
             "node": {"id": "filter", "cluster": "filter"},
             "admin": {"address": address(admin.number())},
             "static_resources": {
-                "listeners": [listener(listen.number(), &dir)],
+                "listeners": listeners,
                 "clusters": clusters,
             },
         })
@@ -40,13 +63,13 @@ fn start(config: &Value) -> Stage {
     Stage {
         envoy: envoy.unwrap(),
         dir,
-        _us: us,
+        us,
         _eu: eu,
     }
 }
 
 /// Replaces the file that Envoy watches; it looks when a file is moved there.
-fn put_config(dir: &WorkDir, config: &Value) {
+fn put_config(dir: &WorkDir, file: &str, config: &Value) {
     let resource = json!({
         "resources": [{
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
@@ -68,16 +91,18 @@ fn put_config(dir: &WorkDir, config: &Value) {
             },
         }],
     });
-    let new = dir.write("ecds.json.new", &resource.to_string()).unwrap();
-    fs::rename(new, dir.path().join("ecds.json")).unwrap();
+    let new = dir
+        .write(&format!("{file}.new"), &resource.to_string())
+        .unwrap();
+    fs::rename(new, dir.path().join(file)).unwrap();
 }
 
-fn listener(port: u16, dir: &WorkDir) -> Value {
+fn listener(port: u16, dir: &WorkDir, file: &str) -> Value {
     let filters = json!([
         {
             "name": "isthmus",
             "config_discovery": {
-                "config_source": {"path_config_source": {"path": dir.path().join("ecds.json")}},
+                "config_source": {"path_config_source": {"path": dir.path().join(file)}},
                 "type_urls": ["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"],
             },
         },
@@ -125,15 +150,21 @@ fn config() -> Value {
 }
 
 fn version_in_force(stage: &Stage) -> Option<String> {
-    let reply = stage
-        .envoy
-        .call("GET", "/")
-        .service("payments")
-        .debug()
-        .send()
-        .ok()?;
-    let (_, rest) = reply.header("x-mesh-receipt")?.split_once("config=\"")?;
+    let call = stage.envoy.call("GET", "/").service("payments").debug();
+    version_in(call.send().ok()?.header("x-mesh-receipt")?)
+}
+
+fn version_in(receipt: &str) -> Option<String> {
+    let (_, rest) = receipt.split_once("config=\"")?;
     Some(rest.split_once('"')?.0.to_owned())
+}
+
+/// A config whose version and caller have the same number.
+fn numbered(n: u32) -> Value {
+    let mut config = config();
+    config["version"] = json!(n.to_string());
+    config["caller"] = json!(format!("us/caller-{n}"));
+    config
 }
 
 #[test]
@@ -143,6 +174,7 @@ fn a_bad_config_is_kept_out_and_every_reason_logged() {
 
     put_config(
         &stage.dir,
+        FIRST,
         &json!({"version": "2", "region": "u s", "services": {"a": {"allow": ["x"]}}}),
     );
     let said = [
@@ -158,11 +190,102 @@ fn a_bad_config_is_kept_out_and_every_reason_logged() {
 
     let mut good = config();
     good["version"] = json!("3");
-    put_config(&stage.dir, &good);
+    put_config(&stage.dir, FIRST, &good);
     eventually("config 3 in force", || {
         version_in_force(&stage).as_deref() == Some("3")
     })
     .unwrap();
+}
+
+#[test]
+fn two_configs_in_one_vm_are_told_apart() {
+    let mut other = numbered(2);
+    other["default_region"] = json!("eu");
+    let port = Port::reserve().unwrap();
+    let stage = start_beside(&numbered(1), Some((&port, "other.json", &other)));
+    let (first, second) = (
+        format!("http://{}/", stage.envoy.address()),
+        format!("http://{}/", port.address()),
+    );
+    let check = |first_caller: &str| {
+        for _ in 0..10 {
+            for (url, upstream, caller) in
+                [(&first, "us", first_caller), (&second, "eu", "us/caller-2")]
+            {
+                let reply = Call::new("GET", url).service("payments").send().unwrap();
+                assert_eq!(reply.json()["upstream"], upstream, "{reply:?}");
+                assert_eq!(reply.json()["headers"]["x-mesh-caller"], caller);
+            }
+        }
+    };
+    eventually("the second listener", || {
+        Call::new("GET", &second).service("payments").send()?.ok()
+    })
+    .unwrap();
+    check("us/caller-1");
+    let vms = |stage: &Stage| {
+        stage
+            .envoy
+            .stat("wasm.envoy.wasm.runtime.v8.active")
+            .unwrap()
+    };
+    let alone = start(&config());
+    assert_eq!(
+        vms(&stage),
+        vms(&alone),
+        "so there is something to tell apart"
+    );
+    assert!(vms(&alone) > 0);
+
+    put_config(&stage.dir, FIRST, &numbered(3));
+    eventually("config 3 in force", || {
+        version_in_force(&stage).as_deref() == Some("3")
+    })
+    .unwrap();
+    check("us/caller-3");
+}
+
+#[test]
+fn every_request_is_decided_by_one_config_while_configs_change() {
+    let stage = start(&numbered(0));
+    let call = stage.envoy.call("GET", "/").service("payments").debug();
+    let load = Load::start(2, Duration::from_millis(2), move || {
+        let reply = call.send()?.ok()?;
+        let version = reply.header("x-mesh-receipt").and_then(version_in);
+        let version = version.context("no receipt")?;
+        let caller = &reply.json()["headers"]["x-mesh-caller"];
+        ensure!(*caller == format!("us/caller-{version}"), "{reply:?}");
+        Ok(version)
+    });
+    load.answered_more(20).unwrap();
+    // A stream that does not end keeps its config beside those that follow.
+    let mut open = TcpStream::connect(stage.envoy.address()).unwrap();
+    let head = "POST / HTTP/1.1\r\nhost: open\r\nx-mesh-service: payments\r\nx-mesh-debug: 1\r\n\
+                content-length: 1\r\nconnection: close\r\n\r\n";
+    open.write_all(head.as_bytes()).unwrap();
+    eventually("the open stream to be routed", || stage.us.in_flight() > 0).unwrap();
+    for n in 1..=3 {
+        put_config(&stage.dir, FIRST, &numbered(n));
+        eventually("the next config in force", || {
+            version_in_force(&stage) == Some(n.to_string())
+        })
+        .unwrap();
+        for _ in 0..5 {
+            assert_eq!(version_in_force(&stage), Some(n.to_string()));
+        }
+        load.answered_more(20).unwrap();
+    }
+    open.write_all(b"x").unwrap();
+    let mut answer = String::new();
+    open.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(";config=\"0\""), "{answer}");
+    assert!(answer.contains("us/caller-0"), "{answer}");
+    load.answered_more(20).unwrap();
+    let report = load.finish();
+    assert_eq!(report.failed, 0, "{report:?}");
+    for n in 0..=3 {
+        assert!(report.by(&n.to_string()) > 0, "{report:?}");
+    }
 }
 
 #[test]
