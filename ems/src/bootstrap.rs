@@ -1,53 +1,86 @@
-//! `ems bootstrap`: the bootstrap of an Envoy, from the commented template of its kind in `envoy-configs/`.
+//! `ems bootstrap`: the bootstrap of an Envoy, from the commented template of its kind in `envoy-configs/`, and that of a
+//! gRPC library that speaks xDS itself.
 //!
-//! Pure: arguments in, YAML out.
+//! Pure: arguments in, YAML or JSON out.
 
 #[cfg(test)]
 mod tests;
 
-use std::{net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr, str::FromStr};
 
 use isthmus_model::{RegionName, ServiceName};
+use serde_json::json;
 
-use crate::resources::{CALLERS, NodeKind};
+use crate::resources::{CALLERS, GRPC_KIND, NodeKind};
 
 /// What to make a bootstrap of.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BootstrapArgs {
     /// What sort of Envoy: sidecar (beside one service), host (for all callers of a machine) or gateway (where requests
-    /// of other regions come in)
+    /// of other regions come in). Or grpc: a program whose gRPC library speaks xDS itself, without an Envoy; it finds
+    /// what is printed, which is JSON, by GRPC_XDS_BOOTSTRAP=FILE
     #[arg(long)]
-    pub kind: NodeKind,
-    /// Who calls through this Envoy; a gateway needs none
-    #[arg(long, required_if_eq_any([("kind", "sidecar"), ("kind", "host")]))]
+    pub kind: Kind,
+    /// Who calls through this Envoy, or by this library; a gateway needs none
+    #[arg(long, required_if_eq_any([("kind", "sidecar"), ("kind", "host"), ("kind", "grpc")]))]
     pub service: Option<ServiceName>,
-    /// The region this Envoy is in
+    /// The region this Envoy, or program, is in
     #[arg(long)]
     pub region: RegionName,
-    /// Where it listens [default: 127.0.0.1:10000, a gateway 0.0.0.0:15443]
+    /// Where it listens; Envoys only [default: 127.0.0.1:10000, a gateway 0.0.0.0:15443]
     #[arg(long)]
     pub listen: Option<SocketAddr>,
-    /// Where its admin page is
+    /// Where its admin page is; Envoys only
     #[arg(long, default_value = "127.0.0.1:9901")]
     pub admin: SocketAddr,
     /// The xDS address of the region's EMS
     #[arg(long, default_value = "127.0.0.1:18000")]
     pub xds: HostPort,
-    /// Where the Isthmus filter lies on the machine of this Envoy
+    /// Where the Isthmus filter lies on the machine of this Envoy; Envoys only
     #[arg(long, default_value = "/etc/envoy/isthmus_filter.wasm")]
     pub filter: String,
     /// Its id, unique in the region [default: KIND-SERVICE-HOSTNAME]
     #[arg(long)]
     pub node_id: Option<String>,
-    /// Its zone: endpoints of the same zone are preferred
+    /// Its zone: an Envoy prefers endpoints of the same one
     #[arg(long)]
     pub zone: Option<String>,
-    /// Destinations to have before the first request, such as payments,ledger.us
+    /// Destinations to have before the first request, such as payments,ledger.us; Envoys only
     #[arg(long, value_delimiter = ',')]
     pub uses: Vec<String>,
-    /// Have every destination before the first request
+    /// Have every destination before the first request; Envoys only
     #[arg(long)]
     pub eager: bool,
+}
+
+/// What a bootstrap is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An Envoy.
+    Envoy(NodeKind),
+    /// A program with a gRPC library that speaks xDS.
+    Grpc,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Envoy(kind) => kind.as_str(),
+            Self::Grpc => GRPC_KIND,
+        })
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == GRPC_KIND {
+            return Ok(Self::Grpc);
+        }
+        let kind = text.parse().map(Self::Envoy);
+        kind.map_err(|_| format!("is no kind of node: say sidecar, host, gateway or {GRPC_KIND}"))
+    }
 }
 
 /// A host, by address or name, and a port.
@@ -81,6 +114,15 @@ impl FromStr for HostPort {
     }
 }
 
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
 impl From<SocketAddr> for HostPort {
     fn from(address: SocketAddr) -> Self {
         Self {
@@ -99,43 +141,76 @@ fn template(kind: NodeKind) -> &'static str {
     }
 }
 
-/// The bootstrap, as YAML. `hostname` makes the node's id where none is given.
+/// The bootstrap: YAML, or for gRPC JSON. `hostname` makes the node's id where none is given.
 #[must_use]
 pub fn bootstrap(args: &BootstrapArgs, hostname: &str) -> String {
+    let kind = args.kind.to_string();
     let service = match &args.service {
         Some(service) => service.as_str(),
-        None => args.kind.as_str(),
+        None => &kind,
     };
-    let listen = args.listen.unwrap_or_else(|| match args.kind {
+    let id = match &args.node_id {
+        Some(id) => id.clone(),
+        None if args.service.is_some() => format!("{kind}-{service}-{hostname}"),
+        None => format!("{kind}-{hostname}"),
+    };
+    match args.kind {
+        Kind::Envoy(kind) => envoy(args, kind, service, &id),
+        Kind::Grpc => grpc(args, service, &id),
+    }
+}
+
+/// For a gRPC library. Nobody is asked who they are by EMS, and no certificates are known before this file is read: so the
+/// connection is a plain one, as that of Envoys is.
+fn grpc(args: &BootstrapArgs, service: &str, id: &str) -> String {
+    let bootstrap = json!({
+        "xds_servers": [{
+            "server_uri": args.xds.to_string(),
+            "channel_creds": [{"type": "insecure"}],
+            "server_features": ["xds_v3"],
+        }],
+        "node": {
+            "id": id,
+            "cluster": service,
+            "locality": {
+                "region": args.region,
+                "zone": args.zone.as_deref().unwrap_or_default(),
+            },
+            "metadata": {
+                "isthmus": {"kind": GRPC_KIND, "service": service, "region": args.region},
+            },
+        },
+    });
+    format!("{bootstrap:#}\n")
+}
+
+/// For an Envoy.
+fn envoy(args: &BootstrapArgs, kind: NodeKind, service: &str, id: &str) -> String {
+    let listen = args.listen.unwrap_or_else(|| match kind {
         NodeKind::Sidecar | NodeKind::Host => SocketAddr::from(([127, 0, 0, 1], 10_000)),
         NodeKind::Gateway => SocketAddr::from(([0, 0, 0, 0], 15_443)),
     });
-    let id = match &args.node_id {
-        Some(id) => id.clone(),
-        None if args.service.is_some() => format!("{}-{service}-{hostname}", args.kind),
-        None => format!("{}-{hostname}", args.kind),
-    };
     let admin = HostPort::from(args.admin);
     // As JSON, which is YAML too, so that no value can mean anything but itself.
     let values = [
-        ("<node-id>", json(&id)),
-        ("<service>", json(&service)),
-        ("<callers>", json(&format!("{CALLERS}/{service}"))),
-        ("<region>", json(&args.region)),
-        ("<zone>", json(&args.zone.as_deref().unwrap_or_default())),
-        ("<listen>", json(&listen.to_string())),
-        ("<filter>", json(&args.filter)),
-        ("<uses>", json(&args.uses)),
-        ("<eager>", json(&args.eager)),
-        ("<admin-host>", json(&admin.host)),
-        ("<admin-port>", json(&admin.port)),
-        ("<xds-host>", json(&args.xds.host)),
-        ("<xds-port>", json(&args.xds.port)),
+        ("<node-id>", quoted(id)),
+        ("<service>", quoted(service)),
+        ("<callers>", quoted(&format!("{CALLERS}/{service}"))),
+        ("<region>", quoted(&args.region)),
+        ("<zone>", quoted(&args.zone.as_deref().unwrap_or_default())),
+        ("<listen>", quoted(&listen.to_string())),
+        ("<filter>", quoted(&args.filter)),
+        ("<uses>", quoted(&args.uses)),
+        ("<eager>", quoted(&args.eager)),
+        ("<admin-host>", quoted(&admin.host)),
+        ("<admin-port>", quoted(&admin.port)),
+        ("<xds-host>", quoted(&args.xds.host)),
+        ("<xds-port>", quoted(&args.xds.port)),
     ];
     let prefetch = args.eager || !args.uses.is_empty();
     let mut out = String::new();
     let mut left_out = false;
-    for line in template(args.kind).lines() {
+    for line in template(kind).lines() {
         match line.trim() {
             "# begin uses" => left_out = !prefetch,
             "# end uses" => left_out = false,
@@ -175,7 +250,7 @@ fn fill(line: &str, values: &[(&str, String)]) -> String {
     out
 }
 
-fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
+fn quoted<T: serde::Serialize + ?Sized>(value: &T) -> String {
     // Texts, numbers and lists of texts: nothing that JSON cannot say.
     serde_json::to_string(value).unwrap_or_default()
 }

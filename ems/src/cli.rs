@@ -32,7 +32,7 @@ pub struct Cli {
 enum Command {
     /// Run the server of a region
     Serve(Box<serve::Args>),
-    /// Print the bootstrap of an Envoy, as YAML
+    /// Print the bootstrap of an Envoy, as YAML, or of a gRPC library, as JSON
     Bootstrap(Box<BootstrapArgs>),
     /// Create or change records from files
     Apply(files::Apply),

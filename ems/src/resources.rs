@@ -13,6 +13,7 @@ mod filter;
 mod listener;
 mod node;
 mod policy;
+mod proxyless;
 mod replies;
 mod summary;
 mod table;
@@ -23,6 +24,7 @@ mod view;
 
 pub(crate) use cluster::by_distance as nearest_regions;
 pub use node::{Node, NodeKind};
+pub(crate) use proxyless::KIND as GRPC_KIND;
 pub(crate) use tls::server_name;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -38,6 +40,7 @@ use crate::{
     registry::{Affected, EndpointEntry, RegionEntry, ServiceEntry},
     xds::{Changed, ResourceType, Source, View},
 };
+use proxyless::{Client, ClientView, Shelf};
 use summary::{Noted, Summary};
 use table::Table;
 
@@ -135,6 +138,7 @@ struct Inner {
     facts: Arc<dyn Facts>,
     identities: Arc<dyn Identities>,
     table: RwLock<Table>,
+    shelf: Shelf,
     summary: Mutex<Summary>,
 }
 
@@ -144,6 +148,7 @@ impl Resources {
         let summary = Mutex::new(Summary::of(&*facts));
         Self(Arc::new(Inner {
             table: RwLock::new(Table::new(settings.limits)),
+            shelf: Shelf::default(),
             settings,
             facts,
             identities,
@@ -197,6 +202,7 @@ impl Inner {
             Change::Registry(Affected::Service(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
+                self.shelf.forget(service, &self.settings.region, names);
                 if noted.existence {
                     self.announce(service, names);
                 }
@@ -208,6 +214,7 @@ impl Inner {
             Change::Registry(Affected::Endpoints(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
+                self.shelf.forget(service, &self.settings.region, names);
                 self.move_callers(service, noted, names);
             }
             Change::Registry(Affected::Region(region)) => {
@@ -227,6 +234,7 @@ impl Inner {
                     for service in self.facts.services() {
                         let name = cluster_name(service.checked.name.as_str(), region.as_str());
                         names.push((ResourceType::Cluster, name));
+                        proxyless::reinterpret(&service.checked.name, region, names);
                     }
                 }
             }
@@ -260,6 +268,7 @@ impl Inner {
             names.push((ResourceType::Cluster, name.clone()));
             names.push((ResourceType::Endpoints, name));
         }
+        proxyless::announce(service, &self.settings.region, names);
     }
 
     fn rebuild(&self, names: &mut Names, which: impl FnOnce(&Table) -> Vec<Arc<str>>) {
@@ -293,15 +302,27 @@ impl Inner {
     }
 }
 
+impl Resources {
+    fn check_region(&self, region: &RegionName) -> Result<(), String> {
+        let own = &self.0.settings.region;
+        if region == own {
+            return Ok(());
+        }
+        Err(format!(
+            "node is of region {region}, and this is the EMS of {own}: point it to its own region's EMS"
+        ))
+    }
+}
+
 impl Source for Resources {
     fn view(&self, node: &EnvoyNode) -> Result<Arc<dyn View>, String> {
-        let node = Node::parse(node)?;
-        if node.region != self.0.settings.region {
-            return Err(format!(
-                "node is of region {}, and this is the EMS of {}: point it to its own region's EMS",
-                node.region, self.0.settings.region
-            ));
+        if let Some(client) = Client::of(node) {
+            let client = client?;
+            self.check_region(&client.region)?;
+            return Ok(Arc::new(ClientView::new(self.0.clone(), client)));
         }
+        let node = Node::parse(node)?;
+        self.check_region(&node.region)?;
         Ok(Arc::new(view::NodeView::new(self.0.clone(), node)))
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -67,6 +68,17 @@ pub fn filter() -> Result<PathBuf> {
 /// A binary of the running example, such as `schema-database`.
 pub fn example(name: &str) -> Result<PathBuf> {
     binary("SCHEMA_UPDATE_BIN_DIR", name, "schema-update")
+}
+
+/// Python, with the gRPC packages that `cargo xtask setup` installs.
+pub fn python() -> Result<Command> {
+    let packages = workspace()?.join(".tools/python");
+    if !packages.join("grpc").is_dir() {
+        bail!("Python's grpcio is missing; run: cargo xtask setup");
+    }
+    let mut python = Command::new("python3");
+    python.env("PYTHONPATH", packages);
+    Ok(python)
 }
 
 /// A binary of this workspace: the variable names it (or the folder that holds it), else cargo built it.

@@ -102,15 +102,45 @@ fn values_reach_their_place() {
     }
 }
 
+const GRPC: &str = "--kind grpc --service orders --region us";
+
+#[test]
+fn grpc_gets_json() {
+    let cases = [
+        ("", "/node/id", r#""grpc-orders-h1""#),
+        ("--node-id <zone>", "/node/id", r#""<zone>""#),
+        ("", "/node/cluster", r#""orders""#),
+        ("--zone no", "/node/locality/zone", r#""no""#),
+        (
+            "",
+            "/node/metadata/isthmus",
+            r#"{"kind":"grpc","region":"us","service":"orders"}"#,
+        ),
+        ("", "/xds_servers/0/server_uri", r#""127.0.0.1:18000""#),
+        ("--xds [::1]:7", "/xds_servers/0/server_uri", r#""[::1]:7""#),
+        (
+            "--xds ems.us:7",
+            "/xds_servers/0/server_uri",
+            r#""ems.us:7""#,
+        ),
+    ];
+    for (more, pointer, expect) in cases {
+        let text = bootstrap(&parse(&format!("{GRPC} {more}")).unwrap(), "h1");
+        let json: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(json.pointer(pointer).unwrap().to_string(), expect, "{more}");
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused() {
     let cases = [
         (
             "--kind sidecart --region us",
-            "say sidecar, host or gateway",
+            "say sidecar, host, gateway or grpc",
         ),
         ("--kind host --region us", "--service"),
         ("--kind host --service orders", "--region"),
+        ("--kind grpc --region us", "--service"),
         ("--kind gateway --region any", "reserved"),
         ("--kind gateway --region us --xds here", "write host:port"),
         ("--kind gateway --region us --xds a:0", "1 to 65535"),

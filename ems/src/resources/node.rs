@@ -51,7 +51,7 @@ impl std::str::FromStr for NodeKind {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| format!("{text:?} is no kind of node: say sidecar, host or gateway"))
+            .ok_or_else(|| format!("{text:?} is no kind of Envoy: say sidecar, host or gateway"))
     }
 }
 
@@ -93,10 +93,7 @@ impl Node {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(node: &EnvoyNode) -> Result<Self, String> {
-        let fields = node
-            .metadata
-            .as_ref()
-            .and_then(|all| structure(all, "isthmus"))
+        let fields = metadata(node)
             .ok_or("node metadata has no `isthmus`: make the bootstrap with `ems bootstrap`")?;
         let mut errors = Vec::new();
         let parsed = (
@@ -167,15 +164,31 @@ pub(super) fn used_destination(
     })
 }
 
-fn structure<'a>(parent: &'a Struct, key: &str) -> Option<&'a Struct> {
-    match parent.fields.get(key)?.kind.as_ref()? {
-        Kind::StructValue(inner) => Some(inner),
+/// What `ems bootstrap` puts into a node.
+pub(super) fn metadata(node: &EnvoyNode) -> Option<&Struct> {
+    match node
+        .metadata
+        .as_ref()?
+        .fields
+        .get("isthmus")?
+        .kind
+        .as_ref()?
+    {
+        Kind::StructValue(fields) => Some(fields),
+        _ => None,
+    }
+}
+
+/// A text field, if it is one.
+pub(super) fn text<'a>(fields: &'a Struct, key: &str) -> Option<&'a str> {
+    match fields.fields.get(key)?.kind.as_ref()? {
+        Kind::StringValue(text) => Some(text),
         _ => None,
     }
 }
 
 /// A text field; what is wrong with it goes to `errors`.
-fn required<T, E: std::fmt::Display>(
+pub(super) fn required<T, E: std::fmt::Display>(
     fields: &Struct,
     key: &str,
     errors: &mut Vec<String>,

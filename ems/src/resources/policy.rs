@@ -180,7 +180,7 @@ fn retry_policy(policy: &Policy, reach: Reach, error_header: &str) -> Option<Ret
     })
 }
 
-fn hash_policy(key: &HashKey) -> HashPolicy {
+pub(super) fn hash_policy(key: &HashKey) -> HashPolicy {
     HashPolicy {
         policy_specifier: Some(match key {
             HashKey::Header(name) => PolicySpecifier::Header(Header {

@@ -416,7 +416,7 @@ fn a_node_must_say_who_it_is() {
         (EnvoyNode::default(), "ems bootstrap"),
         (
             metadata(HashMap::from([("kind", text("sidecart"))])),
-            "isthmus.kind: \"sidecart\" is no kind of node: say sidecar, host or gateway; isthmus.service is missing; \
+            "isthmus.kind: \"sidecart\" is no kind of Envoy: say sidecar, host or gateway; isthmus.service is missing; \
              isthmus.region is missing; isthmus.listen is missing; isthmus.filter is missing",
         ),
     ];

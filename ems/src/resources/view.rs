@@ -264,7 +264,11 @@ fn is_of_callers(name: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn resource<M: Message>(kind: ResourceType, name: &str, message: &M) -> Option<Arc<Resource>> {
+pub(super) fn resource<M: Message>(
+    kind: ResourceType,
+    name: &str,
+    message: &M,
+) -> Option<Arc<Resource>> {
     Some(Arc::new(Resource::new(
         kind,
         name,

@@ -34,14 +34,8 @@ fn schema() -> String {
 
 fn python_caller(envoy: &str) -> Command {
     let root = artifact::workspace().unwrap();
-    let packages = root.join(".tools/python");
-    assert!(
-        packages.join("grpc").is_dir(),
-        "the packages of the Python caller are missing; run: cargo xtask setup"
-    );
-    let mut python = Command::new("python3");
+    let mut python = artifact::python().unwrap();
     python
-        .env("PYTHONPATH", packages)
         .arg(root.join("examples/schema-update/python/caller.py"))
         .args(["--schema", &schema(), "--envoy", envoy]);
     python

@@ -22,6 +22,7 @@ mod old_envoy;
 mod partition;
 mod policy;
 mod protocols;
+mod proxyless;
 mod refusals;
 mod registry;
 mod routes;

@@ -1,0 +1,257 @@
+//! What gRPC libraries see that speak xDS themselves, without an Envoy ("proxyless"): `xds:///payments` in a channel.
+//!
+//! They reach the services of their own region, directly: another region is entered by mutual TLS with certificates that a
+//! library cannot fetch here. No filter runs in them, so what the filter would decide is decided here, by the same
+//! [`decide`](isthmus_model::decide), from what the node says of itself; a rule that takes a look at every request makes
+//! a service unreachable this way.
+//!
+//! Every name has a listener, a cluster and endpoints. grpcio takes the absence of a listener or cluster that it never
+//! had for one that is on its way, and waits 15 s (seen with 1.85). Endpoints that drop every request answer at once,
+//! each time, with the reason in the error's text, and an update of them is all it takes when the reason goes.
+//!
+//! What is the same for all clients is built once, when the first one asks after a change.
+
+mod client;
+mod messages;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use isthmus_model::{
+    Caller, ClusterName, Config, Decision, Peer, RawService, RegionName, Request, ServiceName,
+};
+
+use super::{
+    Facts, Inner, Names, NodeKind, Settings, cluster_name, filter, node::used_destination,
+    view::resource,
+};
+use crate::{
+    record::{Protocol, Service},
+    xds::{Resource, ResourceType, View},
+};
+pub(super) use client::Client;
+pub(crate) use client::KIND;
+
+/// The services that gRPC libraries use, built and encoded. Never more than there are services.
+#[derive(Default)]
+pub(super) struct Shelf(Mutex<HashMap<ServiceName, Built>>);
+
+#[derive(Clone)]
+struct Built {
+    cluster: Arc<Resource>,
+    endpoints: Arc<Resource>,
+}
+
+impl Shelf {
+    /// What is built of a service; `None`: there is none of this name. Facts are read with the lock held: were they
+    /// read before, what [`Shelf::forget`] has just removed could come back.
+    fn get(&self, service: &ServiceName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(built) = shelf.get(service) {
+            return Some(built.clone());
+        }
+        let entry = facts.service(service)?;
+        let name = cluster_name(service.as_str(), settings.region.as_str());
+        let (cluster, endpoints) = messages::service(
+            &name,
+            &entry.checked.policy,
+            &facts.endpoints(service),
+            &settings.region,
+        );
+        let built = Built {
+            cluster: resource(ResourceType::Cluster, &name, &cluster)?,
+            endpoints: resource(ResourceType::Endpoints, &name, &endpoints)?,
+        };
+        shelf.insert(service.clone(), built.clone());
+        Some(built)
+    }
+
+    /// A service changed: what is built of it is out of date, and those who use it have to look again.
+    pub(super) fn forget(&self, service: &ServiceName, local: &RegionName, names: &mut Names) {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelf.remove(service).is_some() {
+            announce(service, local, names);
+            let name = cluster_name(service.as_str(), local.as_str());
+            names.push((ResourceType::Cluster, name.clone()));
+            names.push((ResourceType::Endpoints, name));
+        }
+    }
+}
+
+/// Names of the listeners of a service of this region.
+pub(super) fn announce(service: &ServiceName, local: &RegionName, names: &mut Names) {
+    let full = cluster_name(service.as_str(), local.as_str());
+    names.push((ResourceType::Listener, service.as_str().into()));
+    names.push((ResourceType::Listener, full));
+}
+
+/// A region came or went: `<service>.<region>` means something else for the services that are known here.
+pub(super) fn reinterpret(service: &ServiceName, region: &RegionName, names: &mut Names) {
+    let name = cluster_name(service.as_str(), region.as_str());
+    names.push((ResourceType::Listener, name));
+    let dotted = service.as_str().strip_suffix(region.as_str());
+    if dotted.is_some_and(|rest| rest.ends_with('.')) {
+        names.push((ResourceType::Listener, service.as_str().into()));
+    }
+}
+
+/// What one library sees.
+pub(super) struct ClientView {
+    inner: Arc<Inner>,
+    client: Client,
+}
+
+/// What a name leads to.
+struct Destination {
+    /// Its cluster's name, and that of its endpoints.
+    cluster: Arc<str>,
+    /// The service, or why there is no way to it.
+    outcome: Result<(Service, Built), String>,
+}
+
+impl ClientView {
+    pub(super) fn new(inner: Arc<Inner>, client: Client) -> Self {
+        Self { inner, client }
+    }
+
+    fn look_up(&self, name: &str) -> Destination {
+        let inner = &self.inner;
+        let local = &inner.settings.region;
+        let is_region =
+            |region: &RegionName| region == local || inner.facts.region(region).is_some();
+        let target = used_destination(name, local, is_region);
+        let why = match target {
+            None => format!(
+                "bad_service: {name:?} is no name of a service: write <service> or <service>.{local}"
+            ),
+            Some(target) => {
+                let cluster = target.to_string();
+                if name == cluster || name == target.service.as_str() {
+                    return Destination {
+                        outcome: self.reach(&target),
+                        cluster: cluster.into(),
+                    };
+                }
+                // Names fold case. One spelling only, so that a change has one name.
+                format!("bad_service: write {cluster} in lower case")
+            }
+        };
+        Destination {
+            cluster: name.into(),
+            outcome: Err(why),
+        }
+    }
+
+    fn reach(&self, target: &ClusterName) -> Result<(Service, Built), String> {
+        let inner = &self.inner;
+        let local = &inner.settings.region;
+        if target.region.as_ref() != Some(local) {
+            return Err(format!(
+                "{target} is not in region {local}, and gRPC without Envoy reaches no other: send the request through an Envoy"
+            ));
+        }
+        if target.version.is_some() {
+            return Err(format!(
+                "{target} pins a version, which takes an Envoy: send the request through one, or ask for {}",
+                target.service
+            ));
+        }
+        // First, so that a change from here on is announced.
+        let built = inner
+            .shelf
+            .get(&target.service, &*inner.facts, &inner.settings);
+        let (Some(built), Some(entry)) = (built, inner.facts.service(&target.service)) else {
+            return Err(format!(
+                "unknown_service: region {local} has no service {}",
+                target.service
+            ));
+        };
+        let service = entry.checked.clone();
+        if service.policy.protocol == Protocol::Http1 {
+            return Err(format!("{target} speaks HTTP/1.1, which is not gRPC"));
+        }
+        self.admit(target, &service)?;
+        Ok((service, built))
+    }
+
+    /// Whether the client may call the service: what the filter beside it would say.
+    fn admit(&self, target: &ClusterName, service: &Service) -> Result<(), String> {
+        let settings = &self.inner.settings;
+        let Some(rules) = filter::rules(service) else {
+            return Ok(());
+        };
+        if looks_at_every_request(rules.clone()) {
+            return Err(format!(
+                "{target} has rules that only an Envoy can apply: send the request through one"
+            ));
+        }
+        let raw = filter::config(
+            NodeKind::Host,
+            Some(&self.client.service),
+            &[],
+            std::iter::once((&service.name, &rules)),
+            settings,
+        );
+        let config = Config::check(raw).map_err(|errors| {
+            let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            format!("the rules of {target} make no sense: {}", errors.join("; "))
+        })?;
+        let names = config.headers();
+        let headers = [
+            (":path", "/"),
+            (names.service.as_str(), service.name.as_str()),
+            (names.region.as_str(), settings.region.as_str()),
+        ];
+        let headers = headers.map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+        let request = Request::collect(config.headers(), headers);
+        let refused = |refusal: &isthmus_model::Refusal| {
+            format!("{}: {target}: {}", refusal.code(), refusal.message())
+        };
+        let caller = Caller::parse(&config, &request, Peer::default()).map_err(|e| refused(&e))?;
+        match isthmus_model::decide(&config, &caller) {
+            Decision::Route(_) => Ok(()),
+            Decision::Reject(refusal) => Err(refused(&refusal)),
+        }
+    }
+}
+
+/// Whether there is more to say than who may call: pins are not offered here, so leave to pin is no rule.
+fn looks_at_every_request(mut rules: RawService) -> bool {
+    rules.allow = None;
+    rules.allow_pins = false;
+    rules != RawService::default()
+}
+
+impl View for ClientView {
+    fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        if !matches!(
+            kind,
+            ResourceType::Listener | ResourceType::Cluster | ResourceType::Endpoints
+        ) {
+            return None;
+        }
+        let Destination { cluster, outcome } = self.look_up(name);
+        // Other names are the listeners' alone.
+        let is_cluster = *cluster == *name;
+        match (kind, outcome) {
+            (ResourceType::Listener, outcome) => {
+                let policy = outcome.as_ref().ok().map(|(service, _)| &service.policy);
+                resource(kind, name, &messages::listener(name, &cluster, policy))
+            }
+            (_, _) if !is_cluster => None,
+            (ResourceType::Cluster, Ok((_, built))) => Some(built.cluster),
+            (_, Ok((_, built))) => Some(built.endpoints),
+            (ResourceType::Cluster, Err(_)) => resource(kind, name, &messages::plain(name)),
+            (_, Err(why)) => resource(kind, name, &messages::refusing(name, &why)),
+        }
+    }
+
+    /// Libraries ask for what they use, by name.
+    fn wildcard(&self, _kind: ResourceType) -> Vec<Arc<str>> {
+        Vec::new()
+    }
+}
