@@ -7,6 +7,7 @@
 //! Knows nothing of streams, versions that were sent, or how records are stored.
 
 mod cluster;
+mod destination;
 mod encode;
 mod endpoints;
 mod filter;
@@ -21,7 +22,7 @@ pub(crate) mod tests;
 mod tls;
 mod view;
 
-pub(crate) use cluster::by_distance as nearest_regions;
+pub(crate) use destination::{Destination, Tier};
 pub use node::{Node, NodeKind};
 pub(crate) use tls::server_name;
 
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
 use isthmus_model::{
-    ANY_REGION, RegionName, ServiceName,
+    ANY_REGION, ClusterName, RegionName, ServiceName,
     config::{RawConfig, RawHeaders},
 };
 
@@ -157,10 +158,9 @@ impl Resources {
         &self.0.settings
     }
 
-    /// What it is built from.
-    #[must_use]
-    pub fn facts(&self) -> &dyn Facts {
-        &*self.0.facts
+    /// What a destination leads to.
+    pub(crate) fn resolve(&self, target: &ClusterName) -> Destination {
+        destination::resolve(target, &*self.0.facts, &self.0.settings)
     }
 
     /// How many destinations are in use.

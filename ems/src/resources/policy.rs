@@ -46,6 +46,8 @@ use envoy_types::pb::envoy::{
     r#type::v3::{CodecClientType, Percent},
 };
 
+use isthmus_model::refusal::Code;
+
 use super::encode::{any, bool_value, duration, u32_value, u64_value};
 use crate::record::{self, HashKey, LoadBalancing, Policy, Probe, Protocol};
 
@@ -148,8 +150,8 @@ fn retry_policy(policy: &Policy, reach: Reach, error_header: &str) -> Option<Ret
         on.push("retriable-headers");
         // Enough to come to the last region.
         attempts = attempts.max(ATTEMPTS_PER_REGION.saturating_mul(priorities - 1));
-        retriable_headers = ["unknown_service", "no_healthy_endpoint"]
-            .map(|code| super::replies::header_is(error_header, code))
+        retriable_headers = [Code::UnknownService, Code::NoHealthyEndpoint]
+            .map(|code| super::replies::header_is(error_header, code.as_str()))
             .into();
         retry_priority = Some(RetryPriority {
             name: "envoy.retry_priorities.previous_priorities".to_owned(),
