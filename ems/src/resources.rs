@@ -29,10 +29,7 @@ pub(crate) use tls::server_name;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
-use isthmus_model::{
-    ANY_REGION, ClusterName, RegionName, ServiceName,
-    config::{RawConfig, RawHeaders},
-};
+use isthmus_model::{ANY_REGION, ClusterName, Headers, RawConfig, RegionName, ServiceName};
 
 use crate::{
     identity::{Identities, SpiffeId},
@@ -72,7 +69,7 @@ pub struct Settings {
     /// Whether filters give receipts to those who ask.
     pub debug: bool,
     /// Names of the headers of the request contract.
-    pub headers: RawHeaders,
+    pub headers: Headers,
     /// What strangers may make EMS and Envoy remember.
     pub limits: Limits,
 }
@@ -86,7 +83,7 @@ impl Settings {
             trust_domain: "mesh.internal".to_owned(),
             default_region: None,
             debug: true,
-            headers: RawHeaders::default(),
+            headers: Headers::default(),
             limits: Limits::default(),
         }
     }
