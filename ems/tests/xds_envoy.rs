@@ -7,9 +7,12 @@
     clippy::indexing_slicing
 )]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+#[path = "xds/fixture.rs"]
+mod fixture;
 
-use ems::xds::{Resource, ResourceType, limits::Limits, memory::Memory, server::Server};
+use std::time::Duration;
+
+use ems::xds::{Resource, ResourceType, limits::Limits};
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -31,11 +34,9 @@ use envoy_types::pb::{
     },
     google::protobuf::{self, Any},
 };
+use fixture::Fixture;
 use isthmus_tests::{Envoy, WorkDir, wait::within};
 use prost::{Message, Name};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::service::Routes;
 
 /// Well below the 15 seconds after which Envoy would stop waiting for endpoints that nobody sends.
 const SOON: Duration = Duration::from_secs(8);
@@ -117,38 +118,13 @@ fn listener(port: u16, cluster: &str) -> Vec<u8> {
     listener.encode_to_vec()
 }
 
-struct Fixture {
-    memory: Memory,
-    server: Arc<Server>,
-    address: SocketAddr,
-}
-
 impl Fixture {
-    async fn new() -> Self {
-        let memory = Memory::default();
-        let server = Server::new(Arc::new(memory.clone()), Limits::default());
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let routes = Routes::from(server.router());
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming(TcpListenerStream::new(socket)),
-        );
-        Self {
-            memory,
-            server,
-            address,
-        }
-    }
-
     fn put(&self, resources: &[(ResourceType, &str, Vec<u8>)]) {
-        let changed = self.memory.write(|write| {
+        self.write(|write| {
             for (kind, name, body) in resources {
                 write.put(*kind, Resource::new(*kind, *name, body));
             }
         });
-        self.server.publish(changed);
     }
 
     fn envoy(&self, dir: &WorkDir, api: &str) -> Envoy {
@@ -202,7 +178,7 @@ static_resources:
 /// one is known with Envoy's words and not sent again.
 async fn check(api: &str) {
     let dir = WorkDir::new("xds-envoy").unwrap();
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(Limits::default()).await;
     fixture.put(&[
         (ResourceType::Cluster, "one", cluster("one", 1)),
         (ResourceType::Endpoints, "one", endpoints("one", 7001)),
@@ -228,11 +204,10 @@ async fn check(api: &str) {
     fixture.put(&[(ResourceType::Endpoints, "two", endpoints("two", 7003))]);
     within(SOON, "the moved endpoint", || envoy.sends_to("two", 7003)).unwrap();
 
-    let changed = fixture.memory.write(|write| {
+    fixture.write(|write| {
         write.remove(ResourceType::Cluster, "two");
         write.remove(ResourceType::Endpoints, "two");
     });
-    fixture.server.publish(changed);
     within(SOON, "the removed cluster is gone", || {
         !envoy.has_cluster("two")
     })
