@@ -7,16 +7,19 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use isthmus_model::{
     Caller, ClusterName, Config, Decision, Identity, Kind, Peer, RawConfig, Refusal, RegionName,
-    Request, Route, ServiceName, VersionLabel,
+    Request, Route, ServiceName, VersionLabel, refusal::Code,
 };
 use isthmus_proto::v1::{ExplainRequest, ExplainStep, ExplainTarget, Explanation};
 
 use crate::{
     identity::SpiffeId,
-    record::{Address, Endpoint, Invalid},
-    resources::{Facts, NodeKind, Resources, nearest_regions, server_name},
+    record::{Endpoint, Invalid, Region},
+    registry::EndpointEntry,
+    resources::{Destination, NodeKind, Resources, Tier, server_name},
 };
 
 /// Explains a request. A caller of this region speaks through its own Envoy, one of another region through
@@ -160,70 +163,28 @@ fn follow(route: &Route<'_>, resources: &Resources, answer: &mut Answer) {
     let mut name = String::new();
     // Writing to a String cannot fail.
     let _ = route.write_cluster(&mut name);
-    answer.0.destination.clone_from(&name);
     let Ok(target) = ClusterName::parse(&name) else {
         return;
     };
-    let facts = resources.facts();
-    let local = &resources.settings().region;
-    let known = facts.service(&target.service).is_some();
-    if route.kind != Kind::Remote && known {
-        answer.endpoints(&target, facts);
+    let found = resources.resolve(&target);
+    answer.targets(&found);
+    if let Some(code) = found.refusal() {
+        let why = match code {
+            Code::UnknownService => "no service of this name is registered",
+            _ => "nobody can take the request",
+        };
+        answer.step("cluster", format!("{name}: {why}"));
+        answer.refused(code);
+        return;
     }
-    if route.kind != Kind::Local {
-        for region in nearest_regions(facts, local) {
-            let region = &region.checked;
-            if target.region.as_ref().is_none_or(|r| *r == region.name) {
-                answer.gateways(&region.name, &region.gateways, region.distance);
-            }
-        }
-    }
-    let takes = answer
-        .0
-        .targets
-        .iter()
-        .any(|t| !t.detail.starts_with(DRAINING));
-    let here = answer
-        .0
-        .targets
-        .first()
-        .is_some_and(|first| first.kind == ENDPOINT && !first.detail.starts_with(DRAINING));
-    let outcome = match route.kind {
-        Kind::Any if here => Kind::Local,
-        Kind::Any => Kind::Remote,
-        kind => kind,
+    let decides = match found.kind {
+        Kind::Remote => "its gateways decide again, by their region's rules",
+        Kind::Local | Kind::Any => "as the service's policy says",
     };
-    outcome.as_str().clone_into(&mut answer.0.outcome);
-    match (route.kind, known, takes) {
-        (Kind::Local, false, _) | (Kind::Any, false, false) => {
-            answer.fail(
-                "unknown_service",
-                format!("{name}: no service of this name is registered"),
-            );
-        }
-        (_, _, false) => {
-            answer.fail(
-                "no_healthy_endpoint",
-                format!("{name}: nobody can take the request"),
-            );
-        }
-        (Kind::Remote, _, true) => {
-            answer.step(
-                "cluster",
-                format!("{name}: its gateways decide again, by their region's rules"),
-            );
-        }
-        (Kind::Local | Kind::Any, _, true) => {
-            answer.step("cluster", format!("{name}: as the service's policy says"));
-        }
-    }
+    answer.step("cluster", format!("{name}: {decides}"));
+    found.outcome().as_str().clone_into(&mut answer.0.outcome);
+    answer.0.destination = name;
 }
-
-/// The kind of a target that is one.
-const ENDPOINT: &str = "endpoint";
-
-/// How the detail of an endpoint begins that takes no requests.
-const DRAINING: &str = "draining";
 
 #[derive(Default)]
 struct Answer(Explanation);
@@ -239,51 +200,52 @@ impl Answer {
     /// The filter turns the request away.
     fn refuse(&mut self, step: &str, refusal: &Refusal) {
         self.step(step, format!("refused: {}", refusal.message()));
-        "refused".clone_into(&mut self.0.outcome);
-        refusal.code().as_str().clone_into(&mut self.0.error);
+        self.refused(refusal.code());
     }
 
-    /// Envoy turns it away.
-    fn fail(&mut self, code: &str, detail: String) {
-        self.step("cluster", detail);
+    fn refused(&mut self, code: Code) {
         "refused".clone_into(&mut self.0.outcome);
-        code.clone_into(&mut self.0.error);
-        self.0.destination.clear();
+        code.as_str().clone_into(&mut self.0.error);
     }
 
-    fn endpoints(&mut self, target: &ClusterName, facts: &dyn Facts) {
-        let mut all = facts.endpoints(&target.service);
-        // Those that take no requests last.
-        all.sort_by(|a, b| {
-            let key = |e: &Endpoint| (e.draining, e.id.clone());
-            key(&a.checked).cmp(&key(&b.checked))
-        });
-        for endpoint in all.iter().map(|entry| &entry.checked) {
-            if target.version.is_none() || endpoint.version_label == target.version {
-                self.0.targets.push(ExplainTarget {
-                    address: endpoint.address.to_string(),
-                    kind: ENDPOINT.to_owned(),
-                    detail: endpoint_words(endpoint),
-                });
+    fn targets(&mut self, found: &Destination) {
+        for tier in &found.tiers {
+            match tier {
+                Tier::Here(endpoints) => self.endpoints(endpoints),
+                Tier::Region(region) => self.gateways(&region.checked),
             }
         }
     }
 
-    fn gateways(&mut self, region: &RegionName, gateways: &[Address], distance: u32) {
-        for address in gateways {
-            self.0.targets.push(ExplainTarget {
+    /// Those that take no requests last.
+    fn endpoints(&mut self, endpoints: &[Arc<EndpointEntry>]) {
+        let mut all: Vec<&Endpoint> = endpoints.iter().map(|entry| &entry.checked).collect();
+        all.sort_by(|a, b| (a.draining, &a.id).cmp(&(b.draining, &b.id)));
+        self.0
+            .targets
+            .extend(all.into_iter().map(|endpoint| ExplainTarget {
+                address: endpoint.address.to_string(),
+                kind: "endpoint".to_owned(),
+                detail: endpoint_words(endpoint),
+            }));
+    }
+
+    fn gateways(&mut self, region: &Region) {
+        let Region { name, distance, .. } = region;
+        self.0
+            .targets
+            .extend(region.gateways.iter().map(|address| ExplainTarget {
                 address: address.to_string(),
                 kind: "gateway".to_owned(),
-                detail: format!("of {region}, distance {distance}, over mutual TLS"),
-            });
-        }
+                detail: format!("of {name}, distance {distance}, over mutual TLS"),
+            }));
     }
 }
 
 fn endpoint_words(endpoint: &Endpoint) -> String {
     let mut words = Vec::new();
     if endpoint.draining {
-        words.push(format!("{DRAINING}: takes no new requests"));
+        words.push("draining: takes no new requests".to_owned());
     }
     words.push(format!("weight {}", endpoint.weight));
     if let Some(zone) = &endpoint.zone {

@@ -2,38 +2,59 @@
 //!
 //! Unknown fields are errors: a field that is misspelt and passed over would be a policy that nobody applies.
 
+mod sift;
+
 use isthmus_proto::DESCRIPTORS;
 use prost::{Message, Name};
 use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, SerializeOptions};
 use serde::Deserializer;
+use serde_json::Value;
 
-use crate::record::Invalid;
+use crate::record::{FieldError, Invalid};
 
 /// Reads a message from JSON text.
 ///
 /// # Errors
-/// The path at fault, and why.
+/// The paths at fault, and why.
 pub fn read<M: Message + Name + Default>(text: &[u8]) -> Result<M, Invalid> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let message = read_from(&mut deserializer)?;
-    deserializer
-        .end()
-        .map_err(|_| Invalid::one("", "has more text after the message"))?;
-    Ok(message)
+    let read = read_from(&mut deserializer).and_then(|message| {
+        deserializer
+            .end()
+            .map_err(|_| Invalid::one("", "has more text after the message"))?;
+        Ok(message)
+    });
+    read.map_err(|first| match serde_json::from_slice(text) {
+        Ok(mut value) => descriptor::<M>()
+            .map(|message| sift::sift(&mut value, &message))
+            .ok()
+            .and_then(Invalid::all)
+            .unwrap_or(first),
+        Err(_) => first,
+    })
 }
 
-/// Reads a message from any format that serde knows: YAML for one.
+/// Reads of a value what fits a message, and says what does not.
 ///
 /// # Errors
-/// The path at fault, and why.
-pub fn read_from<'de, M: Message + Name + Default>(
+/// What is wrong with the value as a whole.
+pub fn read_parts<M: Message + Name + Default>(
+    mut value: Value,
+) -> Result<(M, Vec<FieldError>), Invalid> {
+    let faults = sift::sift(&mut value, &descriptor::<M>()?);
+    match read_from(value) {
+        Ok(message) => Ok((message, faults)),
+        Err(error) => Err(Invalid::all(faults).unwrap_or(error)),
+    }
+}
+
+fn read_from<'de, M: Message + Name + Default>(
     deserializer: impl Deserializer<'de>,
 ) -> Result<M, Invalid> {
     let descriptor = descriptor::<M>()?;
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(deserializer, &mut track);
-    let options = DeserializeOptions::new().deny_unknown_fields(true);
-    let read = DynamicMessage::deserialize_with_options(descriptor, tracked, &options);
+    let read = DynamicMessage::deserialize_with_options(descriptor, tracked, &options());
     let message = read.map_err(|error| {
         let path = track.path().to_string();
         let path = if path == "." { String::new() } else { path };
@@ -44,11 +65,15 @@ pub fn read_from<'de, M: Message + Name + Default>(
         .map_err(|error| Invalid::one("", error.to_string()))
 }
 
+fn options() -> DeserializeOptions {
+    DeserializeOptions::new().deny_unknown_fields(true)
+}
+
 /// Writes a message as a JSON value: fields at their defaults are left out.
 ///
 /// # Errors
 /// Those of the descriptors, which are compiled in: none, unless the build is broken.
-pub fn write<M: Message + Name>(message: &M) -> Result<serde_json::Value, Invalid> {
+pub fn write<M: Message + Name>(message: &M) -> Result<Value, Invalid> {
     let mut dynamic = DynamicMessage::new(descriptor::<M>()?);
     dynamic
         .transcode_from(message)
@@ -60,7 +85,7 @@ pub fn write<M: Message + Name>(message: &M) -> Result<serde_json::Value, Invali
 ///
 /// # Errors
 /// Where an `Any` in it holds a type that is not in the message's pool.
-pub fn to_value(message: &DynamicMessage) -> Result<serde_json::Value, Invalid> {
+pub fn to_value(message: &DynamicMessage) -> Result<Value, Invalid> {
     message
         .serialize_with_options(serde_json::value::Serializer, &SerializeOptions::new())
         .map_err(|error| Invalid::one("", error.to_string()))

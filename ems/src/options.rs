@@ -3,6 +3,7 @@
 //! Two stages. [`RawOptions`] is what was said, each field perhaps; [`Options`] is checked and complete, and the only
 //! form that the rest knows. Checking reports every error, not the first.
 
+mod headers;
 #[cfg(test)]
 mod tests;
 
@@ -13,11 +14,12 @@ use std::{
     time::Duration,
 };
 
-use isthmus_model::RegionName;
+use isthmus_model::{Headers, RegionName};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::record::{FieldError, Invalid};
+pub use headers::HeaderNames;
 
 /// Options as they were said. In a file, fields have their names in camel case, and unknown ones are refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args, Deserialize)]
@@ -78,6 +80,10 @@ pub struct RawOptions {
     /// Most destinations that all Envoys together may use and no record vouches for [default: 20000]
     #[arg(long, env = "EMS_MAX_DESTINATIONS", value_name = "COUNT")]
     pub max_destinations: Option<u32>,
+
+    /// Names of the headers of the request contract; a file has them under `headers`, by their last word
+    #[command(flatten)]
+    pub headers: HeaderNames,
 }
 
 /// Options that make sense.
@@ -111,6 +117,8 @@ pub struct Options {
     pub max_node_destinations: usize,
     /// Most destinations without a record, in all.
     pub max_destinations: usize,
+    /// Names of the headers of the request contract.
+    pub headers: Headers,
 }
 
 /// How log lines look.
@@ -157,6 +165,7 @@ impl RawOptions {
             max_streams: self.max_streams.or(other.max_streams),
             max_node_destinations: self.max_node_destinations.or(other.max_node_destinations),
             max_destinations: self.max_destinations.or(other.max_destinations),
+            headers: self.headers.or(other.headers),
         }
     }
 
@@ -211,6 +220,7 @@ impl RawOptions {
         if let Err(error) = EnvFilter::try_new(&log_level) {
             fault(&mut errors, "--log-level", &error.to_string());
         }
+        let headers = self.headers.check(&mut errors);
         match region {
             Some(region) if errors.is_empty() => Ok(Options {
                 region,
@@ -227,6 +237,7 @@ impl RawOptions {
                 max_streams: count(self.max_streams, 20_000),
                 max_node_destinations: count(self.max_node_destinations, 1_000),
                 max_destinations: count(self.max_destinations, 20_000),
+                headers,
             }),
             _ => Err(errors),
         }

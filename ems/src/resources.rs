@@ -7,6 +7,7 @@
 //! Knows nothing of streams, versions that were sent, or how records are stored.
 
 mod cluster;
+mod destination;
 mod encode;
 mod endpoints;
 mod filter;
@@ -22,7 +23,7 @@ pub(crate) mod tests;
 mod tls;
 mod view;
 
-pub(crate) use cluster::by_distance as nearest_regions;
+pub(crate) use destination::{Destination, Tier};
 pub use node::{Node, NodeKind};
 pub(crate) use proxyless::KIND as GRPC_KIND;
 pub(crate) use tls::server_name;
@@ -30,10 +31,7 @@ pub(crate) use tls::server_name;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
-use isthmus_model::{
-    ANY_REGION, RegionName, ServiceName,
-    config::{RawConfig, RawHeaders},
-};
+use isthmus_model::{ANY_REGION, ClusterName, Headers, RawConfig, RegionName, ServiceName};
 
 use crate::{
     identity::{Identities, SpiffeId},
@@ -74,7 +72,7 @@ pub struct Settings {
     /// Whether filters give receipts to those who ask.
     pub debug: bool,
     /// Names of the headers of the request contract.
-    pub headers: RawHeaders,
+    pub headers: Headers,
     /// What strangers may make EMS and Envoy remember.
     pub limits: Limits,
 }
@@ -88,7 +86,7 @@ impl Settings {
             trust_domain: "mesh.internal".to_owned(),
             default_region: None,
             debug: true,
-            headers: RawHeaders::default(),
+            headers: Headers::default(),
             limits: Limits::default(),
         }
     }
@@ -162,10 +160,9 @@ impl Resources {
         &self.0.settings
     }
 
-    /// What it is built from.
-    #[must_use]
-    pub fn facts(&self) -> &dyn Facts {
-        &*self.0.facts
+    /// What a destination leads to.
+    pub(crate) fn resolve(&self, target: &ClusterName) -> Destination {
+        destination::resolve(target, &*self.0.facts, &self.0.settings)
     }
 
     /// How many destinations are in use.

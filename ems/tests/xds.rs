@@ -6,12 +6,14 @@
     clippy::indexing_slicing
 )]
 
+#[path = "xds/fixture.rs"]
+mod fixture;
 #[path = "xds/streams.rs"]
 mod streams;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use ems::xds::{Resource, ResourceType, limits::Limits, memory::Memory, server::Server};
+use ems::xds::{Resource, ResourceType, limits::Limits};
 use envoy_types::pb::{
     envoy::{
         config::core::v3::Node,
@@ -25,47 +27,22 @@ use envoy_types::pb::{
     },
     google::rpc::Status,
 };
-use tokio::{net::TcpListener, sync::mpsc, time::timeout};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
-use tonic::{Code, Streaming, service::Routes, transport::Channel};
+use fixture::Fixture;
+use tokio::{sync::mpsc, time::timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming, transport::Channel};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long nothing must come before we believe that nothing comes.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// A server of an empty memory, on a free port, gone with the test.
-struct Fixture {
-    memory: Memory,
-    server: Arc<Server>,
-    address: SocketAddr,
-}
-
 impl Fixture {
-    async fn new(limits: Limits) -> Self {
-        let memory = Memory::default();
-        let server = Server::new(Arc::new(memory.clone()), limits);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let routes = Routes::from(server.router());
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
-        Self {
-            memory,
-            server,
-            address,
-        }
-    }
-
     fn put(&self, kind: ResourceType, names: &[&str], content: &str) {
-        let changed = self.memory.write(|write| {
+        self.write(|write| {
             for name in names {
                 write.put(kind, Resource::new(kind, *name, content.as_bytes()));
             }
         });
-        self.server.publish(changed);
     }
 
     async fn channel(&self) -> Channel {
@@ -200,10 +177,7 @@ async fn delta_subscription_change_and_removal() {
     fixture.put(ResourceType::Cluster, &["a", "ghost"], "2");
     assert_eq!(names(&client.next_acked().await), ["a", "ghost"]);
 
-    let changed = fixture
-        .memory
-        .write(|write| write.remove(ResourceType::Cluster, "a"));
-    fixture.server.publish(changed);
+    fixture.write(|write| write.remove(ResourceType::Cluster, "a"));
     let gone = client.next_acked().await;
     assert_eq!(gone.removed_resources, ["a"]);
     client.quiet().await;

@@ -7,9 +7,12 @@
     clippy::indexing_slicing
 )]
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+#[path = "xds/fixture.rs"]
+mod fixture;
 
-use ems::xds::{Resource, ResourceType, limits::Limits, memory::Memory, server::Server};
+use std::time::Duration;
+
+use ems::xds::{Resource, ResourceType, limits::Limits};
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -31,11 +34,9 @@ use envoy_types::pb::{
     },
     google::protobuf::{self, Any},
 };
+use fixture::Fixture;
 use isthmus_tests::{Envoy, WorkDir, wait::within};
 use prost::{Message, Name};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::service::Routes;
 
 /// Well below the 15 seconds after which Envoy would stop waiting for endpoints that nobody sends.
 const SOON: Duration = Duration::from_secs(8);
@@ -130,38 +131,13 @@ fn listener(port: u16, cluster: &str) -> Vec<u8> {
     listener.encode_to_vec()
 }
 
-struct Fixture {
-    memory: Memory,
-    server: Arc<Server>,
-    address: SocketAddr,
-}
-
 impl Fixture {
-    async fn new() -> Self {
-        let memory = Memory::default();
-        let server = Server::new(Arc::new(memory.clone()), Limits::default());
-        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        let routes = Routes::from(server.router());
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming(TcpListenerStream::new(socket)),
-        );
-        Self {
-            memory,
-            server,
-            address,
-        }
-    }
-
     fn put(&self, resources: &[(ResourceType, &str, Vec<u8>)]) {
-        let changed = self.memory.write(|write| {
+        self.write(|write| {
             for (kind, name, body) in resources {
                 write.put(*kind, Resource::new(*kind, *name, body));
             }
         });
-        self.server.publish(changed);
     }
 
     fn envoy(&self, dir: &WorkDir, api: &str) -> Envoy {
@@ -215,7 +191,7 @@ static_resources:
 /// one is known with Envoy's words and not sent again.
 async fn check(api: &str) {
     let dir = WorkDir::new("xds-envoy").unwrap();
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(Limits::default()).await;
     fixture.put(&[
         (ResourceType::Cluster, "one", cluster("one", 1)),
         (ResourceType::Endpoints, "one", endpoints("one", 7001)),
@@ -241,11 +217,10 @@ async fn check(api: &str) {
     fixture.put(&[(ResourceType::Endpoints, "two", endpoints("two", 7003))]);
     within(SOON, "the moved endpoint", || envoy.sends_to("two", 7003)).unwrap();
 
-    let changed = fixture.memory.write(|write| {
+    fixture.write(|write| {
         write.remove(ResourceType::Cluster, "two");
         write.remove(ResourceType::Endpoints, "two");
     });
-    fixture.server.publish(changed);
     within(SOON, "the removed cluster is gone", || {
         !envoy.has_cluster("two")
     })
@@ -284,7 +259,7 @@ async fn check(api: &str) {
 /// management server is lost."
 async fn check_ttl(api: &str) {
     let dir = WorkDir::new("xds-ttl").unwrap();
-    let fixture = Fixture::new().await;
+    let fixture = Fixture::new(Limits::default()).await;
     fixture.put(&[
         (ResourceType::Cluster, "one", static_cluster("one")),
         (ResourceType::Cluster, "brief", static_cluster("brief")),
@@ -299,11 +274,8 @@ async fn check_ttl(api: &str) {
     let brief = static_cluster("brief");
     let brief =
         Resource::new(ResourceType::Cluster, "brief", &brief).expiring(Duration::from_secs(2));
-    let changed = fixture
-        .memory
-        .write(|write| write.put(ResourceType::Cluster, brief));
     let updates = envoy.stat("cluster_manager.cds.update_success").unwrap();
-    fixture.server.publish(changed);
+    fixture.write(|write| write.put(ResourceType::Cluster, brief));
     within(SOON, "the TTL is there", || {
         envoy.stat("cluster_manager.cds.update_success").unwrap() > updates
     })

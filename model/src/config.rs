@@ -152,8 +152,18 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// Header names, lower case and distinct.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(RawHeaders);
+
+impl Headers {
+    /// Checks names.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them, each by its path in the filter's config.
+    pub fn check(raw: RawHeaders) -> Result<Self, Vec<ConfigError>> {
+        check::headers(raw)
+    }
+}
 
 impl std::ops::Deref for Headers {
     type Target = RawHeaders;

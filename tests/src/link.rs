@@ -4,7 +4,7 @@ use std::{
     io::{Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -28,6 +28,8 @@ struct Shared {
     target: String,
     cut: AtomicBool,
     closed: AtomicBool,
+    silent: Mutex<bool>,
+    spoken: Condvar,
     connections: AtomicU64,
     // What went through, both directions, up to KEPT.
     seen: Mutex<Vec<u8>>,
@@ -43,6 +45,8 @@ impl Link {
             target: target.to_owned(),
             cut: AtomicBool::new(false),
             closed: AtomicBool::new(false),
+            silent: Mutex::new(false),
+            spoken: Condvar::new(),
             connections: AtomicU64::new(0),
             seen: Mutex::new(Vec::new()),
             open: Mutex::new(Vec::new()),
@@ -63,9 +67,15 @@ impl Link {
         self.shared.break_all();
     }
 
-    /// Lets new connections through again.
+    /// Lets nothing through any more, and breaks nothing either: a network that drops packets.
+    pub fn silence(&self) {
+        *lock(&self.shared.silent) = true;
+    }
+
+    /// Lets everything through again.
     pub fn mend(&self) {
         self.shared.cut.store(false, Ordering::SeqCst);
+        self.shared.speak();
     }
 
     /// Connections made so far.
@@ -82,6 +92,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.shared.closed.store(true, Ordering::SeqCst);
+        self.shared.speak();
         self.shared.break_all();
         // Wakes the accepting thread, which then ends.
         let _ = TcpStream::connect_timeout(&self.address, Duration::from_secs(1));
@@ -89,6 +100,17 @@ impl Drop for Link {
 }
 
 impl Shared {
+    fn speak(&self) {
+        *lock(&self.silent) = false;
+        self.spoken.notify_all();
+    }
+
+    fn wait_while_silent(&self) {
+        let silent = lock(&self.silent);
+        let waited = self.spoken.wait_while(silent, |silent| *silent);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn break_all(&self) {
         for stream in lock(&self.open).drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -127,6 +149,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream, shared: Arc<Shared>) {
         let mut buffer = [0; 16 * 1024];
         while let Ok(n) = from.read(&mut buffer) {
             let bytes = buffer.get(..n).unwrap_or_default();
+            shared.wait_while_silent();
             if bytes.is_empty() || to.write_all(bytes).is_err() {
                 break;
             }
@@ -160,6 +183,15 @@ mod tests {
         far.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"hello");
         crate::eventually("the link to remember", || link.seen() == b"hello").unwrap();
+        link.silence();
+        near.write_all(b"anybody?").unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        assert!(far.read_exact(&mut heard).is_err(), "nothing comes");
+        link.mend();
+        far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        far.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"anybo");
         link.cut();
         assert_eq!(near.read(&mut heard).unwrap(), 0, "the connection broke");
         assert_eq!(link.connections(), 1);

@@ -5,13 +5,12 @@
 use std::{collections::HashMap, fmt};
 
 use isthmus_proto::v1;
-use prost::{Message, Name};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::{
     json,
-    record::{self, Invalid},
+    record::{self, FieldError, Invalid},
 };
 
 /// What `--help` says of files.
@@ -153,21 +152,42 @@ fn document_to_record(document: Value) -> Result<Record, (Option<String>, Invali
     };
     let title = title_of(&kind, &fields);
     let named = |invalid| (title.clone(), invalid);
-    let record = match &*kind {
-        "Service" => Record::Service(Box::new(message(fields).map_err(named)?)),
-        "Endpoint" => Record::Endpoint(message(fields).map_err(named)?),
-        "Region" => Record::Region(message(fields).map_err(named)?),
+    let fields = Value::Object(fields);
+    let (record, mut faults) = match &*kind {
+        "Service" => {
+            let (service, faults) = json::read_parts(fields).map_err(named)?;
+            (Record::Service(Box::new(service)), faults)
+        }
+        "Endpoint" => {
+            let (endpoint, faults) = json::read_parts(fields).map_err(named)?;
+            (Record::Endpoint(endpoint), faults)
+        }
+        "Region" => {
+            let (region, faults) = json::read_parts(fields).map_err(named)?;
+            (Record::Region(region), faults)
+        }
         _ => {
             let detail = "must be Service, Endpoint or Region";
             return Err((None, Invalid::one("kind", detail)));
         }
     };
-    record.check().map_err(named)?;
-    Ok(record)
-}
-
-fn message<M: Message + Name + Default>(fields: Map<String, Value>) -> Result<M, Invalid> {
-    json::read_from(Value::Object(fields))
+    if let Err(more) = record.check() {
+        let unread = faults.len();
+        for error in more.fields() {
+            // What could not be read is not missing.
+            let within = |fault: &FieldError| {
+                let [a, b] = [&*fault.field, &*error.field];
+                a.starts_with(b) || b.starts_with(a)
+            };
+            if !faults.iter().take(unread).any(within) {
+                faults.push(error.clone());
+            }
+        }
+    }
+    match Invalid::all(faults) {
+        None => Ok(record),
+        Some(invalid) => Err(named(invalid)),
+    }
 }
 
 /// What a document that cannot be read is about, as far as it says.

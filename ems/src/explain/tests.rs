@@ -149,6 +149,17 @@ fn a_draining_endpoint_is_shown_and_not_counted() {
         answer.targets[0].detail,
         "draining: takes no new requests, weight 1, zone z1"
     );
+    let answer = ask(&world, "", "service=empty region=any").unwrap();
+    assert_eq!(
+        (&*answer.outcome, &*answer.destination),
+        ("remote", "empty.any"),
+        "what drains here is passed over"
+    );
+    let again = endpoint("empty", "b", "127.0.0.1:1");
+    put_endpoint(&world.maps, again);
+    let answer = ask(&world, "", "service=empty").unwrap();
+    let targets: Vec<_> = answer.targets.iter().map(|t| &*t.detail).collect();
+    assert_eq!(targets, ["weight 1"], "one address is one host");
 }
 
 #[test]

@@ -53,6 +53,20 @@ fn every_error_is_reported() {
 }
 
 #[test]
+fn header_names_are_said_one_by_one() {
+    let file = RawOptions::from_yaml("headers: {service: x-to, error: X-Why}\n").unwrap();
+    let options = flags("--region us --header-service x-dest").or(file);
+    let headers = options.check().unwrap().headers;
+    let said = [&headers.service, &headers.error, &headers.region];
+    assert_eq!(said, ["x-dest", "x-why", "x-mesh-region"]);
+
+    let wrong = flags("--region us --header-caller host --header-hops x-mesh-debug");
+    let errors = wrong.check().unwrap_err();
+    let at: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
+    assert_eq!(at, ["--header-caller", "--header-debug"]);
+}
+
+#[test]
 fn one_address_serves_one_purpose() {
     let errors = flags("--region us --http-address 127.0.0.1:18000")
         .check()
@@ -71,6 +85,7 @@ fn files_say_what_they_may() {
         ("regoin: us\n", false),
         ("region: [us]\n", false),
         ("maxStreams: -1\n", false),
+        ("headers: {service: a, services: b}\n", false),
     ] {
         assert_eq!(RawOptions::from_yaml(text).is_ok(), taken, "{text:?}");
     }

@@ -38,6 +38,11 @@ impl Invalid {
         }])
     }
 
+    /// Several; `None` of none.
+    pub(crate) fn all(errors: Vec<FieldError>) -> Option<Self> {
+        (!errors.is_empty()).then_some(Self(errors))
+    }
+
     /// The fields at fault, in the order of the schema.
     #[must_use]
     pub fn fields(&self) -> &[FieldError] {

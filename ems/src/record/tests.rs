@@ -325,14 +325,21 @@ fn region_errors_name_their_paths() {
 #[test]
 fn json_errors_name_their_paths() {
     for (text, at) in [
-        (r#"{"name": "a", "retrys": {}}"#, ""),
-        (r#"{"name": "a", "retries": {"tries": 1}}"#, "retries"),
+        (r#"{"name": "a", "retrys": {}}"#, "retrys"),
+        (r#"{"name": "a", "retries": {"tries": 1}}"#, "retries.tries"),
         (r#"{"name": 7}"#, "name"),
+        (
+            r#"{"name": 7, "version": {}, "hashPolicy": [{}, {"x": 1}, {"cookie": []}], "protocol": "x",
+                "retries": {"on": ["5xx", 5], "per_try_timeout": "1s", "perTryTimeout": "1"}}"#,
+            "hashPolicy[1].x hashPolicy[2].cookie name protocol retries.on[1] retries.perTryTimeout version",
+        ),
+        (r#"{"name": "a", "retries": []}"#, "retries"),
+        (r#"{"name": "a", "hashPolicy": {}}"#, "hashPolicy"),
         (r#"{"name": "a"} x"#, ""),
         (r#"nonsense"#, ""),
+        ("[]", ""),
     ] {
-        let invalid = json::read::<v1::Service>(text.as_bytes()).unwrap_err();
-        let field = &invalid.fields()[0].field;
-        assert_eq!(field, at, "{text}: {invalid}");
+        let invalid = json::read::<v1::Service>(text.as_bytes());
+        assert_eq!(paths(invalid), at, "{text}");
     }
 }

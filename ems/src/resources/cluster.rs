@@ -3,7 +3,7 @@
 //! One cluster for each service and region, so that limits and ejections of one service never touch another's path.
 //! Pure: records in, messages out.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use envoy_types::pb::envoy::{
     config::{
@@ -23,19 +23,17 @@ use envoy_types::pb::envoy::{
     },
     r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
 };
-use isthmus_model::{ClusterName, RegionName};
+use isthmus_model::{ClusterName, Kind, refusal::Code};
 
 use super::{
     Facts, Settings,
+    destination::{Destination, Standing, Tier, resolve},
     encode::{ads, any, duration, text_struct, u32_value},
     endpoints::{self, REGION_FIELD},
     policy::{self, Reach},
     tls,
 };
-use crate::{
-    record::{Endpoint, Policy, Region, Service},
-    registry::RegionEntry,
-};
+use crate::record::Policy;
 
 /// A cluster and, unless it has them inside, its endpoints.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,178 +46,93 @@ pub(super) struct Built {
     pub(super) standing: Standing,
 }
 
-/// Who says that there is something of a name. Names come from callers, and only records are as many as there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// A record of this region.
-    Vouched,
-    /// The caller: another region may know it.
-    Claimed,
-    /// Nobody.
-    Unknown,
-}
-
 /// Makes the cluster of a destination.
 pub(super) fn build(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Built {
-    known(target, facts, settings).unwrap_or_else(|| unknown(target))
-}
-
-fn known(target: &ClusterName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
-    let service = facts.service(&target.service);
-    let service = service.as_ref().map(|entry| &entry.checked);
-    let here = target.region.as_ref() == Some(&settings.region);
-    if here && target.version.is_some() && !service?.allow_version_pins {
-        return None;
+    let found = resolve(target, facts, settings);
+    let (cluster, endpoints) = match found.standing {
+        Standing::Unknown => (unknown(target), None),
+        Standing::Vouched | Standing::Claimed => known(target, &found, settings),
+    };
+    Built {
+        cluster,
+        endpoints,
+        standing: found.standing,
     }
-    let all = facts.endpoints(&target.service);
-    let members = || endpoints::of_version(&all, target.version.as_ref());
-    let runs = target.version.is_none() || members().next().is_some();
-    let standing = if service.is_some() && runs {
-        Standing::Vouched
-    } else {
-        Standing::Claimed
-    };
-    let mut built = match &target.region {
-        Some(_) if here => local(target, service?, members(), settings),
-        Some(region) => {
-            let region = facts.region(region)?;
-            remote(target, service, &region.checked, settings)
-        }
-        None => {
-            let others = by_distance(facts, &settings.region);
-            if service.is_none() && others.is_empty() {
-                return None;
-            }
-            nearest(target, service, members(), &others, settings)
-        }
-    };
-    built.standing = standing;
-    Some(built)
 }
 
 /// A cluster that says that there is no such service. Envoy's on-demand filter believes "does not exist" only once: asked
 /// again for the same name it waits for its time-out (seen with 1.40). A cluster that drops every request answers
 /// at once, each time, with a response flag of its own, which [`super::replies`] turns into `unknown_service`; when the
 /// service comes, an update of the cluster is all it takes.
-fn unknown(target: &ClusterName) -> Built {
+fn unknown(target: &ClusterName) -> Cluster {
     let name = target.to_string();
     let everything = DropOverload {
-        category: "unknown_service".to_owned(),
+        category: Code::UnknownService.as_str().to_owned(),
         drop_percentage: Some(FractionalPercent {
             numerator: 100,
             denominator: DenominatorType::Hundred.into(),
         }),
     };
-    Built {
-        cluster: Cluster {
-            load_assignment: Some(ClusterLoadAssignment {
-                policy: Some(AssignmentPolicy {
-                    drop_overloads: vec![everything],
-                    ..Default::default()
-                }),
-                ..endpoints::assignment(&name, Vec::new())
+    Cluster {
+        load_assignment: Some(ClusterLoadAssignment {
+            policy: Some(AssignmentPolicy {
+                drop_overloads: vec![everything],
+                ..Default::default()
             }),
-            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
-            name,
-            ..Default::default()
-        },
-        endpoints: None,
-        standing: Standing::Unknown,
+            ..endpoints::assignment(&name, Vec::new())
+        }),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        name,
+        ..Default::default()
     }
 }
 
-/// Regions that requests can be sent to, nearest first; equally near ones by name.
-pub(crate) fn by_distance(facts: &dyn Facts, local: &RegionName) -> Vec<Arc<RegionEntry>> {
-    let mut regions: Vec<_> = facts
-        .regions()
-        .into_iter()
-        .filter(|region| region.checked.name != *local && is_reachable(&region.checked))
-        .collect();
-    regions.sort_by(|a, b| {
-        let (a, b) = (&a.checked, &b.checked);
-        (a.distance, &a.name).cmp(&(b.distance, &b.name))
-    });
-    regions
-}
-
-/// Without gateways there is nowhere to go; without roots no gateway could be believed.
-pub(super) fn is_reachable(region: &Region) -> bool {
-    !region.gateways.is_empty() && !region.trust_bundle.trim().is_empty()
-}
-
-fn local<'a>(
+/// Each tier is a priority. Nobody in any tier: Envoy says at once that nobody can take the request.
+fn known(
     target: &ClusterName,
-    service: &Service,
-    members: impl Iterator<Item = &'a Endpoint>,
+    found: &Destination,
     settings: &Settings,
-) -> Built {
-    let members = endpoints::local(members, &settings.region);
-    let cluster = Cluster {
-        health_checks: policy::health_check(&service.policy).into_iter().collect(),
-        ..base(target, &service.policy, Reach::Endpoints, settings)
+) -> (Cluster, Option<ClusterLoadAssignment>) {
+    let service = found.service.as_ref();
+    let policy = service.map_or_else(Policy::default, |entry| entry.checked.policy.clone());
+    let mut localities = Vec::new();
+    let mut regions = Vec::new();
+    for (priority, tier) in (0..).zip(&found.tiers) {
+        match tier {
+            Tier::Here(members) => localities.extend(endpoints::local(members, &settings.region)),
+            Tier::Region(region) => {
+                localities.push(endpoints::gateways(&region.checked, priority));
+                regions.push(&region.checked.name);
+            }
+        }
+    }
+    let reach = match found.kind {
+        Kind::Local => Reach::Endpoints,
+        Kind::Remote => Reach::Gateways,
+        Kind::Any => Reach::Any {
+            priorities: u32::try_from(found.tiers.len()).unwrap_or(u32::MAX),
+        },
     };
-    discovered(cluster, members)
-}
-
-fn remote(
-    target: &ClusterName,
-    service: Option<&Service>,
-    region: &Region,
-    settings: &Settings,
-) -> Built {
-    let policy = policy_of(service);
-    let mut cluster = base(target, &policy, Reach::Gateways, settings);
-    let mut members = Vec::new();
-    // Else nobody can take the request, and Envoy says so at once.
-    if is_reachable(region) {
-        members.push(endpoints::gateways(region, 0));
-        cluster.transport_socket = Some(tls::to_gateway(
-            &settings.region,
-            &region.name,
-            &settings.trust_domain,
-        ));
+    let mut cluster = base(target, &policy, reach, settings);
+    if reach != Reach::Gateways {
+        cluster.health_checks = policy::health_check(&policy).into_iter().collect();
+    }
+    if !regions.is_empty() {
         cluster.upstream_connection_options = keepalive();
     }
-    discovered(cluster, members)
-}
-
-fn nearest<'a>(
-    target: &ClusterName,
-    service: Option<&Service>,
-    members: impl Iterator<Item = &'a Endpoint>,
-    others: &[Arc<RegionEntry>],
-    settings: &Settings,
-) -> Built {
-    let policy = policy_of(service);
-    // Priorities must have no gap, so the first region takes the place of local endpoints where there are none.
-    let mut localities = endpoints::local(members, &settings.region);
-    let first = u32::from(!localities.is_empty());
-    let mut priorities = first;
-    let mut sockets = Vec::new();
-    for region in others.iter().map(|entry| &entry.checked) {
-        localities.push(endpoints::gateways(region, priorities));
-        priorities += 1;
-        sockets.push(TransportSocketMatch {
-            name: region.name.to_string(),
-            r#match: Some(text_struct(REGION_FIELD, region.name.as_str())),
-            transport_socket: Some(tls::to_gateway(
-                &settings.region,
-                &region.name,
-                &settings.trust_domain,
-            )),
-        });
+    for region in regions {
+        let socket = tls::to_gateway(&settings.region, region, &settings.trust_domain);
+        if reach == Reach::Gateways {
+            cluster.transport_socket = Some(socket);
+        } else {
+            cluster.transport_socket_matches.push(TransportSocketMatch {
+                name: region.to_string(),
+                r#match: Some(text_struct(REGION_FIELD, region.as_str())),
+                transport_socket: Some(socket),
+            });
+        }
     }
-    let cluster = Cluster {
-        health_checks: policy::health_check(&policy).into_iter().collect(),
-        transport_socket_matches: sockets,
-        upstream_connection_options: keepalive(),
-        ..base(target, &policy, Reach::Any { priorities }, settings)
-    };
     discovered(cluster, localities)
-}
-
-fn policy_of(service: Option<&Service>) -> Policy {
-    service.map_or_else(Policy::default, |service| service.policy.clone())
 }
 
 /// What every cluster has.
@@ -255,29 +168,24 @@ fn keepalive() -> Option<UpstreamConnectionOptions> {
 }
 
 /// Puts endpoints where they belong: beside the cluster, or inside where Envoy has to resolve names.
-fn discovered(mut cluster: Cluster, localities: Vec<LocalityLbEndpoints>) -> Built {
+fn discovered(
+    mut cluster: Cluster,
+    localities: Vec<LocalityLbEndpoints>,
+) -> (Cluster, Option<ClusterLoadAssignment>) {
     let assignment = endpoints::assignment(&cluster.name, localities);
     if has_dns_name(&assignment) {
         cluster.cluster_discovery_type =
             Some(ClusterDiscoveryType::Type(DiscoveryType::StrictDns.into()));
         cluster.dns_lookup_family = DnsLookupFamily::All.into();
         cluster.load_assignment = Some(assignment);
-        return Built {
-            cluster,
-            endpoints: None,
-            standing: Standing::Vouched,
-        };
+        return (cluster, None);
     }
     cluster.cluster_discovery_type = Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into()));
     cluster.eds_cluster_config = Some(EdsClusterConfig {
         eds_config: ads(),
         service_name: String::new(),
     });
-    Built {
-        cluster,
-        endpoints: Some(assignment),
-        standing: Standing::Vouched,
-    }
+    (cluster, Some(assignment))
 }
 
 fn has_dns_name(assignment: &ClusterLoadAssignment) -> bool {

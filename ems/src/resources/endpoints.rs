@@ -12,7 +12,7 @@ use envoy_types::pb::envoy::config::{
         lb_endpoint::HostIdentifier,
     },
 };
-use isthmus_model::{RegionName, VersionLabel};
+use isthmus_model::RegionName;
 
 use super::encode::{metadata, socket_address, text_struct, u32_value};
 use crate::{
@@ -26,28 +26,13 @@ const SOCKET_MATCH: &str = "envoy.transport_socket_match";
 /// The field of an endpoint's metadata that holds the region it leads to.
 pub(super) const REGION_FIELD: &str = "region";
 
-/// The endpoints of one service that run `version`, or all of them.
-pub(super) fn of_version<'a>(
-    endpoints: &'a [Arc<EndpointEntry>],
-    version: Option<&'a VersionLabel>,
-) -> impl Iterator<Item = &'a Endpoint> {
-    endpoints
-        .iter()
-        .map(|entry| &entry.checked)
-        .filter(move |endpoint| version.is_none() || endpoint.version_label.as_ref() == version)
-}
-
-/// Local endpoints at one priority, a locality for each zone.
-pub(super) fn local<'a>(
-    endpoints: impl Iterator<Item = &'a Endpoint>,
+/// Local endpoints at the first priority, a locality for each zone.
+pub(super) fn local(
+    endpoints: &[Arc<EndpointEntry>],
     region: &RegionName,
 ) -> Vec<LocalityLbEndpoints> {
-    let mut all: Vec<&Endpoint> = endpoints.collect();
-    // Two records of one address would be one host twice. The one that takes requests counts.
-    all.sort_by(|a, b| (&a.address, a.draining, &a.id).cmp(&(&b.address, b.draining, &b.id)));
-    all.dedup_by(|a, b| a.address == b.address);
     let mut zones: BTreeMap<&str, Vec<LbEndpoint>> = BTreeMap::new();
-    for one in all {
+    for one in endpoints.iter().map(|entry| &entry.checked) {
         let zone = one.zone.as_deref().unwrap_or_default();
         zones.entry(zone).or_default().push(endpoint(one));
     }

@@ -71,7 +71,7 @@ pub(super) fn config<'a>(
             .map(|service| format!("{}/{service}", settings.region)),
         trust_domain: Some(settings.trust_domain.clone()),
         debug: settings.debug,
-        headers: settings.headers.clone(),
+        headers: (*settings.headers).clone(),
         services: rules
             .map(|(name, rules)| (name.to_string(), rules.clone()))
             .collect::<BTreeMap<_, _>>(),

@@ -46,14 +46,26 @@ use envoy_types::pb::envoy::{
     r#type::v3::{CodecClientType, Percent},
 };
 
+use isthmus_model::refusal::Code;
+
 use super::encode::{any, bool_value, duration, u32_value, u64_value};
 use crate::record::{self, HashKey, LoadBalancing, Policy, Probe, Protocol};
 
-/// How an idle upstream connection is told from a dead one: asked after so long without traffic.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
-
-/// How long the answer may take.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How a quiet upstream connection is told from a dead one: a new request on one that was silent for the first time
+/// brings a ping with it, and is lost with the connection if no answer comes. Where nobody sends anything, nobody asks: so even
+/// a short time costs at most a ping a second for a connection, and only while it is used and nothing comes back.
+/// Between regions links can drop packets without a word; within one that is rare.
+fn keepalive(reach: Reach) -> KeepaliveSettings {
+    let (silent, answer) = match reach {
+        Reach::Endpoints => (30, 10),
+        Reach::Gateways | Reach::Any { .. } => (1, 3),
+    };
+    KeepaliveSettings {
+        connection_idle_interval: duration(Duration::from_secs(silent)),
+        timeout: duration(Duration::from_secs(answer)),
+        ..Default::default()
+    }
+}
 
 /// How many attempts of a request stay in one region before `any` goes on: an endpoint that just left is no reason to
 /// leave the region.
@@ -96,11 +108,7 @@ pub(super) fn http_options(
 /// service that speaks HTTP/1.1 only would be out of reach from other regions.
 fn protocol(protocol: Protocol, reach: Reach) -> UpstreamProtocolOptions {
     let http2 = Http2ProtocolOptions {
-        connection_keepalive: Some(KeepaliveSettings {
-            connection_idle_interval: duration(KEEPALIVE_IDLE),
-            timeout: duration(KEEPALIVE_TIMEOUT),
-            ..Default::default()
-        }),
+        connection_keepalive: Some(keepalive(reach)),
         // One bad message ends its stream and not the connection that others share.
         override_stream_error_on_invalid_http_message: bool_value(true),
         ..Default::default()
@@ -148,8 +156,8 @@ fn retry_policy(policy: &Policy, reach: Reach, error_header: &str) -> Option<Ret
         on.push("retriable-headers");
         // Enough to come to the last region.
         attempts = attempts.max(ATTEMPTS_PER_REGION.saturating_mul(priorities - 1));
-        retriable_headers = ["unknown_service", "no_healthy_endpoint"]
-            .map(|code| super::replies::header_is(error_header, code))
+        retriable_headers = [Code::UnknownService, Code::NoHealthyEndpoint]
+            .map(|code| super::replies::header_is(error_header, code.as_str()))
             .into();
         retry_priority = Some(RetryPriority {
             name: "envoy.retry_priorities.previous_priorities".to_owned(),

@@ -18,7 +18,7 @@ use envoy_types::pb::envoy::{
     extensions::filters::network::http_connection_manager::v3::{LocalReplyConfig, ResponseMapper},
     r#type::matcher::v3::{RegexMatcher, StringMatcher, string_matcher::MatchPattern},
 };
-use isthmus_model::{config::RawHeaders, refusal::Code};
+use isthmus_model::{Headers, refusal::Code};
 
 use super::encode::{inline, u32_value};
 
@@ -59,7 +59,7 @@ const REFUSALS: [Refusal; 4] = [
 ];
 
 /// The mappers of every listener.
-pub(super) fn local_replies(headers: &RawHeaders) -> LocalReplyConfig {
+pub(super) fn local_replies(headers: &Headers) -> LocalReplyConfig {
     let mappers = REFUSALS
         .iter()
         .flat_map(|refusal| [grpc(refusal, headers), http(refusal, headers)])
@@ -91,7 +91,7 @@ fn matcher(name: &str, pattern: MatchPattern) -> HeaderMatcher {
     }
 }
 
-fn grpc(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
+fn grpc(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
     let content_type = matcher(
         "content-type",
         // The filter's own rule: gRPC-Web is not gRPC.
@@ -121,7 +121,7 @@ fn grpc(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
     }
 }
 
-fn http(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
+fn http(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
     // The destination is the filter's and made of valid names, so nothing in it needs escaping.
     let body = format!(
         "{{\"error\":\"{}\",\"message\":\"{}: {}\"}}\n",
@@ -139,7 +139,7 @@ fn http(refusal: &Refusal, headers: &RawHeaders) -> ResponseMapper {
 }
 
 /// Envoy's placeholder for where the request was to go.
-fn destination(headers: &RawHeaders) -> String {
+fn destination(headers: &Headers) -> String {
     format!("%REQ({})%", headers.destination)
 }
 

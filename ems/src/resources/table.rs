@@ -13,7 +13,8 @@ use prost::Message;
 
 use super::{
     Facts, Limits, Names, Settings,
-    cluster::{self, Built, Standing},
+    cluster::{self, Built},
+    destination::Standing,
 };
 use crate::xds::{Resource, ResourceType};
 

@@ -131,6 +131,39 @@ fn a_region_without_gateways_or_roots_has_clusters_that_nobody_answers() {
 }
 
 #[test]
+fn header_names_are_those_of_the_settings_everywhere() {
+    let usual = serde_json::to_string(&isthmus_model::RawHeaders::default()).unwrap();
+    let renamed = usual.replace("x-mesh-", "x-other-");
+    let headers = Headers::check(serde_json::from_str(&renamed).unwrap()).unwrap();
+    let world = World::with(Settings {
+        headers,
+        ..Settings::new("us".parse().unwrap())
+    });
+    let mut found = 0;
+    for kind in ["host", "gateway"] {
+        let view = world.view(kind, &[], false);
+        for (kind, name) in [
+            (ResourceType::Listener, "outbound"),
+            (ResourceType::Listener, "gateway"),
+            (ResourceType::Route, "mesh"),
+            (ResourceType::ExtensionConfig, "isthmus"),
+            (ResourceType::Cluster, "payments.us"),
+            (ResourceType::Cluster, "payments.eu"),
+            (ResourceType::Cluster, "payments.any"),
+            (ResourceType::Cluster, "nobody.us"),
+        ] {
+            let Some(resource) = view.get(kind, name) else {
+                continue;
+            };
+            let body = String::from_utf8_lossy(&resource.body()).into_owned();
+            assert!(!body.contains("x-mesh-"), "{kind} {name}: {body}");
+            found += usize::from(body.contains("x-other-"));
+        }
+    }
+    assert_eq!(found, 7, "listener, route and config of both, payments.any");
+}
+
+#[test]
 fn pins_are_for_services_that_allow_them() {
     let world = World::new();
     put_service(

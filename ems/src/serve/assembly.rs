@@ -101,6 +101,7 @@ fn settings(options: &Options) -> Settings {
         trust_domain: options.trust_domain.clone(),
         default_region: options.default_region.clone(),
         debug: options.debug_receipts,
+        headers: options.headers.clone(),
         limits: resources::Limits {
             per_node: options.max_node_destinations,
             in_all: options.max_destinations,

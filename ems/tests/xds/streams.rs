@@ -134,7 +134,7 @@ async fn heartbeats_come_by_themselves() {
     let fixture = Fixture::new(Limits::default()).await;
     let kind = ResourceType::Cluster;
     let brief = Resource::new(kind, "brief", b"1").expiring(Duration::from_millis(600));
-    fixture.memory.write(|write| write.put(kind, brief));
+    fixture.write(|write| write.put(kind, brief));
     let mut client = fixture.delta("n").await;
     client.node = None;
     let first = DeltaDiscoveryRequest {

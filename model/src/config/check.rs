@@ -39,7 +39,10 @@ pub(super) fn check(raw: RawConfig) -> Result<Config, Vec<ConfigError>> {
     let default_region = check_default_region(&raw, region.as_ref(), &others, &mut errors);
     let caller = check_caller(&raw, &mut errors);
     let trust_domain = check_trust_domain(raw.trust_domain, &mut errors);
-    let headers = check_headers(raw.headers, &mut errors);
+    let headers = headers(raw.headers).unwrap_or_else(|faults| {
+        errors.0.extend(faults);
+        Headers::default()
+    });
     let rules = check_services(raw.services, caller.as_ref(), &mut errors);
     match (region, errors.0.is_empty()) {
         (Some(region), true) => Ok(Config {
@@ -169,7 +172,7 @@ fn check_trust_domain(raw: Option<String>, errors: &mut Errors) -> String {
     text
 }
 
-fn check_headers(mut raw: RawHeaders, errors: &mut Errors) -> Headers {
+pub(super) fn headers(mut raw: RawHeaders) -> Result<Headers, Vec<ConfigError>> {
     // Names that Envoy or HTTP give a meaning of their own.
     const TAKEN: [&str; 8] = [
         "host",
@@ -181,6 +184,7 @@ fn check_headers(mut raw: RawHeaders, errors: &mut Errors) -> Headers {
         "grpc-status",
         "grpc-message",
     ];
+    let mut errors = Errors::default();
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();
     let names = [
         ("service", &mut raw.service),
@@ -214,7 +218,8 @@ fn check_headers(mut raw: RawHeaders, errors: &mut Errors) -> Headers {
                 format_args!("has {bad:?}: a header name has only a-z 0-9 - _ ."),
             );
         }
-        if TAKEN.contains(&name.as_str()) {
+        // Envoy takes headers of its own prefix off what callers send.
+        if TAKEN.contains(&name.as_str()) || name.starts_with("x-envoy-") {
             errors.add(
                 path.as_str(),
                 format_args!("{name} has a meaning of its own: choose another name"),
@@ -227,7 +232,11 @@ fn check_headers(mut raw: RawHeaders, errors: &mut Errors) -> Headers {
             );
         }
     }
-    Headers(raw)
+    if errors.0.is_empty() {
+        Ok(Headers(raw))
+    } else {
+        Err(errors.0)
+    }
 }
 
 fn check_services(

@@ -92,6 +92,10 @@ fn errors_one_by_one() {
         &["headers.debug: content-type has a meaning of its own: choose another name"],
     );
     check(
+        r#"{"region": "us", "headers": {"hops": "X-Envoy-Hops"}}"#,
+        &["headers.hops: x-envoy-hops has a meaning of its own: choose another name"],
+    );
+    check(
         r#"{"region": "us", "services": {"A": {}, "a": {}}}"#,
         &["services.a: is listed twice: names do not differ by case alone"],
     );

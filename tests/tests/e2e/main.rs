@@ -16,6 +16,7 @@ mod crash;
 mod endpoints;
 mod example;
 mod filter;
+mod header_names;
 mod hostile;
 mod identity;
 mod old_envoy;

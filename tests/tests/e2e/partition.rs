@@ -1,6 +1,8 @@
 //! Regions stand alone: what happens between them, or to the other one, is not felt within.
 
-use isthmus_tests::{Link, Mesh, Region, ems::Node, eventually};
+use std::time::Duration;
+
+use isthmus_tests::{Link, Mesh, Region, ems::Node, eventually, http, wait::within};
 use serde_json::json;
 
 use crate::stage::{self, none_failed};
@@ -33,6 +35,32 @@ fn a_cut_between_the_regions() {
     stage::reaches(&us.host, "shop", "eu", "shop-eu");
     none_failed(here);
     none_failed(anywhere);
+}
+
+/// Far below the 40 seconds that HTTP/2 pings of idle connections within a region take.
+const SOON: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_link_that_falls_silent_is_found_by_the_requests_on_it() {
+    let mesh = Mesh::start().unwrap();
+    let (us, eu) = (&mesh.us, &mesh.eu);
+    let http2 = json!({"protocol": "http2"});
+    us.ems.put_service("shop", http2.clone()).unwrap();
+    let _eu = stage::service_for(eu, "shop", http2, "shop-eu", &us.host);
+    let lost = || us.host.stat("cluster.shop.eu.http2.keepalive_timeout");
+    let hasty = http::agent(Duration::from_millis(200));
+    let call = http::Call::on(&hasty, "GET", format!("http://{}/", us.host.address()))
+        .service("shop")
+        .region("eu");
+    mesh.us_to_eu.silence();
+    assert_eq!(lost().unwrap(), 0);
+    within(SOON, "the silent connection to be given up", || {
+        let _ = call.send();
+        lost().is_ok_and(|count| count > 0)
+    })
+    .unwrap();
+    mesh.us_to_eu.mend();
+    stage::reaches(&us.host, "shop", "eu", "shop-eu");
 }
 
 #[test]

@@ -50,7 +50,8 @@ fn every_fault_has_its_place() {
         &[
             "kind: Service\nname: pay\nretries: {attempts: 900}\nconnectTimeout: 0s\n---\n\
              kind: Endpoint\nservice: pay\nid: e1\n---\nname: x\n",
-            "kind: Service\nname: pay\nretires: 1\n",
+            "kind: Service\nname: pay\nretires: 1\nprotocol: http9\nretries: {attempts: many, tries: 1}\n\
+             connectTimeout: 0s\nhashPolicy: [{header: a}, {header: 5}]\n",
             "- 1\n",
             "a: [",
             "",
@@ -62,7 +63,12 @@ fn every_fault_has_its_place() {
             "a.yaml, document 2 (endpoint pay/e1): address: ",
             "a.yaml, document 2 (endpoint pay/e1): port: must be 1 to 65535",
             "a.yaml, document 3: kind: must be Service, Endpoint or Region",
-            "b.yaml (service pay): ",
+            "b.yaml (service pay): hashPolicy[1].header: ",
+            "b.yaml (service pay): protocol: unrecognized enum value 'http9'",
+            "b.yaml (service pay): retires: is no field: there are name, ",
+            "b.yaml (service pay): retries.attempts: ",
+            "b.yaml (service pay): retries.tries: is no field: there are attempts, ",
+            "b.yaml (service pay): connectTimeout: must be a time of ",
             "c.yaml: is no mapping of fields",
             "d.yaml: is neither YAML nor JSON: ",
             "e.yaml: holds no document",

@@ -71,16 +71,19 @@ impl World {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::with(Settings {
+            limits,
+            ..Settings::new("us".parse().unwrap())
+        })
+    }
+
+    pub(crate) fn with(settings: Settings) -> Self {
         let maps = Arc::new(Maps::default());
         put_service(&maps, service("payments"));
         put_endpoint(&maps, endpoint("payments", "a", "127.0.0.1:7001"));
         put_region(&maps, region("us", &["127.0.0.1:15443"], 0));
         put_region(&maps, region("eu", &["127.0.0.2:15443"], 10));
         put_region(&maps, region("ap", &["127.0.0.3:15443"], 20));
-        let settings = Settings {
-            limits,
-            ..Settings::new("us".parse().unwrap())
-        };
         let resources = Resources::new(settings, maps.clone(), maps.clone());
         Self { maps, resources }
     }
