@@ -14,10 +14,12 @@ use serde_json::{Map, Value, json};
 
 mod envoy;
 mod noop;
-mod summary;
 
+use crate::{
+    summary::{Summary, median},
+    usage::cpu_seconds,
+};
 use envoy::Filter;
-use summary::{Summary, median};
 
 /// What a caller's request may look like; the first two decide.
 const HEADERS: [&str; 8] = [
@@ -30,9 +32,6 @@ const HEADERS: [&str; 8] = [
     "user-agent: orders/4.2 (linux; x86_64)",
     "x-request-id: 3f2b8c1e-5d2f-4d0a-9c55-0d6c1a7e8b90",
 ];
-
-/// Clock ticks of `/proc/<pid>/stat`: part of Linux's interface to programs, whatever the kernel itself uses.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 struct Options {
     rounds: usize,
@@ -157,20 +156,6 @@ fn measure(pid: u32, port: &Port, seconds: u32) -> Result<f64> {
         .with_context(|| format!("wrk does not say how many requests it made:\n{report}"))?;
     ensure!(requests > 0.0, "wrk made no request:\n{report}");
     Ok(spent / requests * 1e6)
-}
-
-fn cpu_seconds(pid: u32) -> Result<f64> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The name, in parentheses, may hold anything; utime and stime are the 12th and 13th field after it.
-    let ticks = stat.rsplit_once(')').and_then(|(_, rest)| {
-        let mut fields = rest.split_whitespace().skip(11);
-        let user: u64 = fields.next()?.parse().ok()?;
-        let system: u64 = fields.next()?.parse().ok()?;
-        Some(user + system)
-    });
-    let ticks = ticks.with_context(|| format!("{path} is not as expected: {stat}"))?;
-    Ok(ticks as f64 / TICKS_PER_SECOND)
 }
 
 fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {

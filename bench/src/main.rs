@@ -3,7 +3,12 @@
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
+mod ems;
+mod figures;
 mod filter;
+mod summary;
+mod usage;
+mod xds;
 
 const USAGE: &str = "\
 usage: isthmus-bench <measurement> [--json] [options]
@@ -13,6 +18,22 @@ measurements:
              --rounds N    how often each is measured (7)
              --seconds N   how long one measurement takes (2)
              --also FILE   another build of the filter, for comparison; any number
+  xds      a change of endpoints reaching many streams: EMS's engine beside the floor, a server without protocol
+             --streams N    clients, each on a connection of its own (1000)
+             --resources N  endpoint resources, of which every client wants all (100)
+             --endpoints N  endpoints of each (20)
+             --change N     how many change at a time (all, and 1); any number of times
+             --mode MODE    delta or sotw (delta)
+             --rounds N     how often both are started and measured (5)
+             --repeat N     how often each change is made in a round (5)
+             --scale        instead: 100, 1000 and 10000 resources of which one changes, and 10000 streams
+  ems      the same through the whole of EMS: from the HTTP write of an endpoint over the store to the last stream
+             --streams N    clients that want everything (1000; with --scale 100)
+             --services N   services (100)
+             --endpoints N  endpoints of each (20; with --scale 2)
+             --rounds N     how often EMS is started and measured (3)
+             --repeat N     how often the change is made in a round (5)
+             --scale        instead of --services: 100, 1000 and 10000
 
 --json prints one object as the last line";
 
@@ -20,6 +41,8 @@ fn main() -> Result<()> {
     let mut arguments = lexopt::Parser::from_env();
     match arguments.next()? {
         Some(Value(name)) if name == "filter" => filter::run(arguments),
+        Some(Value(name)) if name == "xds" => xds::run(arguments),
+        Some(Value(name)) if name == "ems" => ems::run(arguments),
         Some(Long("help") | Short('h')) => {
             println!("{USAGE}");
             Ok(())

@@ -6,7 +6,7 @@
 mod assembly;
 mod facts;
 mod insight;
-mod network;
+pub mod network;
 
 use std::{
     future::Future,

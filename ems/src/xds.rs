@@ -5,7 +5,6 @@
 pub mod counters;
 pub mod hub;
 pub mod limits;
-#[doc(hidden)]
 pub mod memory;
 pub mod nodes;
 pub mod request;

@@ -1,6 +1,6 @@
 //! A running EMS and its HTTP API.
 
-use std::{process::Command, time::Duration};
+use std::{path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -21,6 +21,8 @@ pub struct EmsOptions {
     pub region: String,
     /// Further arguments of `ems serve`.
     pub arguments: Vec<String>,
+    /// The binary; [`artifact::ems`] where none is given.
+    pub binary: Option<PathBuf>,
 }
 
 /// A running EMS. Its data are in the work folder, so a restart finds them again.
@@ -328,7 +330,11 @@ impl Node {
 
 fn launch(dir: &WorkDir, options: &EmsOptions, xds: &Port, api: &Port) -> Result<Process> {
     let name = format!("{}-ems", options.region);
-    let mut command = Command::new(artifact::ems()?);
+    let binary = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => artifact::ems()?,
+    };
+    let mut command = Command::new(binary);
     command
         .args(["serve", "--region", &options.region])
         .args(["--xds-address", &xds.address()])

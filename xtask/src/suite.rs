@@ -67,12 +67,24 @@ pub(crate) fn e2e(arguments: &[OsString]) -> Result<()> {
 
 /// Runs a measurement: its output is the result, so nothing else may go to standard output.
 pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
-    let mut bench = shell::cargo(["run", "--quiet", "--package", "isthmus-bench", "--"]);
-    if arguments.is_empty() {
+    let name = arguments.first().and_then(|name| name.to_str());
+    let release: &[&str] = match name {
         // The list of measurements, which takes none of what measuring takes.
-        return shell::run_to(bench.arg("--help"));
-    }
-    setup::bench()?;
-    build::filter()?;
-    shell::run_to(bench.args(arguments))
+        None => {
+            let mut bench = shell::cargo(["run", "--quiet", "--package", "isthmus-bench"]);
+            return shell::run_to(bench.args(["--", "--help"]));
+        }
+        // What is measured here is our own programs, as people run them.
+        Some("xds") => &["--package", "xds-fixture"],
+        Some("ems") => &["--package", "ems"],
+        Some(_) => {
+            setup::bench()?;
+            build::filter()?;
+            let mut bench = shell::cargo(["run", "--quiet", "--package", "isthmus-bench", "--"]);
+            return shell::run_to(bench.args(arguments));
+        }
+    };
+    shell::run(shell::cargo(["build", "--release", "--package", "isthmus-bench"]).args(release))?;
+    let mut bench = shell::cargo(["run", "--quiet", "--release", "--package", "isthmus-bench"]);
+    shell::run_to(bench.arg("--").args(arguments))
 }

@@ -1,5 +1,5 @@
-//! A source of raw resources held in memory, the same for every node: for the tests of the engine, here and in
-//! `ems/tests/`, which talk to it without a registry behind it. Nothing that serves uses it.
+//! A source of raw resources held in memory, the same for every node: the engine without a registry behind it, for
+//! fixtures, measurements and tests. A [`Write`] may hold several changes; nobody sees half of one.
 
 use std::{
     collections::BTreeMap,
@@ -51,9 +51,12 @@ impl Write<'_> {
             .extend(resources.into_keys().map(|name| (kind, name)));
     }
 
-    /// Sets what a type's version shall be called from now on.
-    pub fn version(&mut self, kind: ResourceType, version: impl Into<Arc<str>>) {
-        self.content.versions.insert(kind, version.into());
+    /// Sets what a type's version shall be called from now on; `None`: again a hash of what is sent.
+    pub fn version(&mut self, kind: ResourceType, version: Option<Arc<str>>) {
+        match version {
+            Some(version) => self.content.versions.insert(kind, version),
+            None => self.content.versions.remove(&kind),
+        };
     }
 }
 

@@ -21,6 +21,7 @@ fn region(name: &str) -> Region {
             .into_iter()
             .flat_map(|(flag, name)| [flag.to_owned(), name.to_owned()])
             .collect(),
+        ..EmsOptions::default()
     };
     Region::with(options).unwrap()
 }

@@ -113,6 +113,7 @@ fn the_default_region_is_for_the_operator_to_say() {
     let options = isthmus_tests::ems::EmsOptions {
         region: "us".to_owned(),
         arguments: vec!["--default-region".to_owned(), "eu".to_owned()],
+        ..Default::default()
     };
     let us = Region::with(options).unwrap();
     let stage = stage::shared();

@@ -28,6 +28,17 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     middle(&sorted(values))
 }
 
+/// The value below which a share of the values lies (nearest rank); 0 of none.
+pub(crate) fn percentile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    let values = sorted(values);
+    let rank = (values.len() as f64 * share).ceil() as usize;
+    values
+        .get(rank.saturating_sub(1))
+        .or(values.last())
+        .copied()
+        .unwrap_or_default()
+}
+
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
@@ -57,5 +68,21 @@ mod tests {
         check(&[3.0], 3.0, 3.0, 3.0);
         check(&[3.0, 1.0, 2.0], 2.0, 1.0, 3.0);
         check(&[4.0, 1.0, 2.0, 3.0], 2.5, 1.0, 4.0);
+    }
+
+    #[test]
+    fn percentiles() {
+        let check = |count: u32, share, want| {
+            let values = (1..=count).rev().map(f64::from);
+            assert_eq!(percentile(values, share), want, "{count} {share}");
+        };
+        check(0, 0.5, 0.0);
+        check(1, 0.99, 1.0);
+        check(100, 0.0, 1.0);
+        check(100, 0.5, 50.0);
+        check(100, 0.99, 99.0);
+        check(1_000, 0.99, 990.0);
+        check(10, 0.99, 10.0);
+        check(10, 1.0, 10.0);
     }
 }
