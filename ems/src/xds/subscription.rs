@@ -8,12 +8,13 @@
 
 mod blame;
 mod plan;
+mod verdict;
 
 use std::{collections::HashMap, sync::Arc};
 
-use blame::mentions;
 pub(super) use plan::{Batch, Plan};
 use plan::{Due, Item, Why};
+pub(super) use verdict::Verdict;
 
 use super::{
     Resource, ResourceType, View,
@@ -61,15 +62,6 @@ struct Entry {
     state: State,
     /// The version that was rejected last.
     refused: Option<Arc<str>>,
-}
-
-/// A client's word on the response in flight.
-#[derive(Debug, Default)]
-pub(super) struct Verdict {
-    /// What it rejected.
-    pub(super) blamed: Vec<Arc<str>>,
-    /// Something of that it had not rejected before in this version.
-    pub(super) fresh: bool,
 }
 
 #[derive(Debug)]
@@ -129,7 +121,7 @@ impl Subscription {
         let returning = first && !initial.is_empty();
         if first {
             limits.check_count(self.kind, initial.len())?;
-            self.remember(initial, view, limits)?;
+            self.remember(initial, view, limits, actions)?;
         }
         for name in unsubscribe {
             if name == WILDCARD {
@@ -207,11 +199,17 @@ impl Subscription {
         initial: HashMap<String, String>,
         view: &dyn View,
         limits: &Limits,
+        actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         for (name, version) in initial {
             limits.check_name(&name)?;
             let resource = match view.get(self.kind, &name) {
-                Some(current) if **current.version() == *version => current,
+                Some(current) if **current.version() == *version => {
+                    if current.fate().take() {
+                        actions.push(Action::Ruled(self.kind, current.clone()));
+                    }
+                    current
+                }
                 _ => Arc::new(Resource::remembered(name.into(), version.into())),
             };
             let name = resource.name().clone();
@@ -317,62 +315,6 @@ impl Subscription {
             let entry = self.entries.entry(name).or_default();
             entry.sent = resource;
             entry.state = State::Acked;
-        }
-    }
-
-    /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
-    pub(super) fn verdict(&mut self, nonce: u64, error: Option<&Arc<str>>) -> Option<Verdict> {
-        if self.in_flight.as_ref()?.nonce != nonce {
-            return None;
-        }
-        let InFlight { names, .. } = self.in_flight.take()?;
-        let Some(error) = error else {
-            self.accept(&names);
-            return Some(Verdict::default());
-        };
-        let mut blamed: Vec<_> = names
-            .iter()
-            .filter(|n| mentions(error, n))
-            .cloned()
-            .collect();
-        if blamed.is_empty() {
-            blamed = names;
-        }
-        let mut fresh = false;
-        for name in &blamed {
-            let Some(entry) = self.entries.get_mut(name) else {
-                continue;
-            };
-            if let Some(sent) = &entry.sent {
-                fresh |= entry.refused.as_ref() != Some(sent.version());
-                entry.refused = Some(sent.version().clone());
-                entry.state = State::Rejected;
-                self.errors.insert(name.clone(), error.clone());
-            }
-        }
-        Some(Verdict { blamed, fresh })
-    }
-
-    fn accept(&mut self, names: &[Arc<str>]) {
-        if self.is_full() {
-            self.errors.clear();
-            for entry in self
-                .entries
-                .values_mut()
-                .filter(|entry| entry.sent.is_some())
-            {
-                entry.state = State::Acked;
-            }
-            return;
-        }
-        for name in names {
-            let Some(entry) = self.entries.get_mut(name) else {
-                continue;
-            };
-            if entry.sent.is_some() {
-                entry.state = State::Acked;
-                self.errors.remove(name);
-            }
         }
     }
 

@@ -25,6 +25,7 @@ mod policy;
 mod protocols;
 mod refusals;
 mod registry;
+mod rejected;
 mod routes;
 mod stage;
 mod standalone;
