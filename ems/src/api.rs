@@ -18,13 +18,19 @@ use crate::{
     metrics::Metrics,
     record::{EndpointId, Invalid},
     registrar::{Registrar, WriteError, now},
-    registry::{Key, Outcome, Rejection},
+    registry::{Key, Outcome, RegionEntry, Rejection, ServiceEntry},
 };
 
 /// Answers for what the registry does not know: connected Envoys, and decisions.
 pub trait Insight: Send + Sync + 'static {
     /// Every connected Envoy.
     fn nodes(&self) -> Vec<v1::Node>;
+    /// What every Envoy rejected that answered.
+    fn rejections(&self) -> Vec<v1::Rejection>;
+    /// Those that come from the record of a service.
+    fn rejections_of_service(&self, name: &ServiceName) -> Vec<v1::Rejection>;
+    /// Those that come from the record of a region.
+    fn rejections_of_region(&self, name: &RegionName) -> Vec<v1::Rejection>;
     /// What the mesh would do with a request.
     ///
     /// # Errors
@@ -98,17 +104,39 @@ impl Api {
         let name = service(&target.service)?;
         let registry = self.registrar.shared().read();
         registry.loaded()?;
-        let entry = registry.service(&name).map(|entry| entry.message.clone());
-        Ok(entry.ok_or_else(|| Rejection::missing(&Key::Service(name)))?)
+        let found = registry.service(&name).cloned();
+        drop(registry);
+        match found {
+            Some(entry) => Ok(self.present_service(&entry)),
+            None => Err(Rejection::missing(&Key::Service(name)).into()),
+        }
     }
 
     fn list_services(&self) -> Result<v1::ServiceList, Failure> {
         let registry = self.registrar.shared().read();
         registry.loaded()?;
-        let services = registry.services().map(|entry| entry.message.clone());
+        let services: Vec<_> = registry.services().cloned().collect();
+        drop(registry);
+        let services = services.iter().map(|entry| self.present_service(entry));
         Ok(v1::ServiceList {
             services: services.collect(),
         })
+    }
+
+    /// A service as reads show it. Not under the registry's lock: resources look into the registry themselves.
+    fn present_service(&self, entry: &ServiceEntry) -> v1::Service {
+        v1::Service {
+            rejected: self.insight.rejections_of_service(&entry.checked.name),
+            ..entry.message.clone()
+        }
+    }
+
+    /// Likewise.
+    fn present_region(&self, shown: v1::Region, name: &RegionName) -> v1::Region {
+        v1::Region {
+            rejected: self.insight.rejections_of_region(name),
+            ..shown
+        }
     }
 
     async fn delete_service(&self, target: &v1::ServiceRef) -> Written<v1::Deleted> {
@@ -167,8 +195,10 @@ impl Api {
         let name = region(&target.region)?;
         let registry = self.registrar.shared().read();
         registry.loaded()?;
-        match registry.region(&name) {
-            Some(entry) => Ok(registry.present_region(entry)),
+        let shown = registry.region(&name).map(|e| registry.present_region(e));
+        drop(registry);
+        match shown {
+            Some(shown) => Ok(self.present_region(shown, &name)),
             None => Err(Rejection::missing(&Key::Region(name)).into()),
         }
     }
@@ -176,8 +206,14 @@ impl Api {
     fn list_regions(&self) -> Result<v1::RegionList, Failure> {
         let registry = self.registrar.shared().read();
         registry.loaded()?;
-        let regions = registry.regions();
-        let regions = regions.map(|entry| registry.present_region(entry));
+        let shown = |entry: &Arc<RegionEntry>| {
+            let name = entry.checked.name.clone();
+            (name, registry.present_region(entry))
+        };
+        let regions: Vec<_> = registry.regions().map(shown).collect();
+        drop(registry);
+        let regions = regions.into_iter();
+        let regions = regions.map(|(name, shown)| self.present_region(shown, &name));
         Ok(v1::RegionList {
             regions: regions.collect(),
         })
@@ -191,6 +227,7 @@ impl Api {
     fn list_nodes(&self) -> v1::NodeList {
         v1::NodeList {
             nodes: self.insight.nodes(),
+            rejected: self.insight.rejections(),
         }
     }
 

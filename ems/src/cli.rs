@@ -6,6 +6,7 @@ mod document;
 mod explain;
 mod files;
 mod get;
+mod rejections;
 mod serve;
 mod status;
 mod table;

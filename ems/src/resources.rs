@@ -28,15 +28,17 @@ pub use node::{Node, NodeKind};
 pub(crate) use proxyless::KIND as GRPC_KIND;
 pub(crate) use tls::server_name;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use envoy_types::pb::envoy::config::core::v3::Node as EnvoyNode;
 use isthmus_model::{ANY_REGION, ClusterName, Headers, RawConfig, RegionName, ServiceName};
 
+use isthmus_proto::v1;
+
 use crate::{
     identity::{Identities, SpiffeId},
     registry::{Affected, EndpointEntry, RegionEntry, ServiceEntry},
-    xds::{Changed, ResourceType, Source, View},
+    xds::{Changed, Resource, ResourceType, Source, View},
 };
 use proxyless::{Client, ClientView, Shelf};
 use summary::{Noted, Summary};
@@ -168,11 +170,29 @@ impl Resources {
     /// How many destinations are in use.
     #[must_use]
     pub fn in_use(&self) -> usize {
-        self.0
-            .table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.0.table().len()
+    }
+
+    /// Destinations that every Envoy rejected that answered, by name.
+    pub(crate) fn rejections(&self) -> Vec<v1::Rejection> {
+        sorted(self.0.table().rejections())
+    }
+
+    /// Those that come from the record of a service.
+    pub(crate) fn rejections_of_service(&self, service: &ServiceName) -> Vec<v1::Rejection> {
+        sorted(self.0.table().rejections_of(service))
+    }
+
+    /// Those that come from the record of a region: what leads there, and has no service's record here.
+    pub(crate) fn rejections_of_region(&self, region: &RegionName) -> Vec<v1::Rejection> {
+        let mut rejections = self.rejections();
+        rejections.retain(|rejection| {
+            ClusterName::parse(&rejection.name).is_ok_and(|target| {
+                target.region.as_ref() == Some(region)
+                    && self.0.facts.service(&target.service).is_none()
+            })
+        });
+        rejections
     }
 
     /// Takes note of changes, rebuilds what they touch and says which names may now differ.
@@ -246,7 +266,7 @@ impl Inner {
         }
         if noted.zones {
             names.push((ResourceType::Endpoints, CALLERS.into()));
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+            let table = self.table();
             let sidecars = table.sidecars();
             names.extend(sidecars.map(|service| (ResourceType::Endpoints, callers_of(service))));
         }
@@ -273,6 +293,10 @@ impl Inner {
         for name in which(&table) {
             table.rebuild(&name, &*self.facts, &self.settings, names);
         }
+    }
+
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn summary(&self) -> std::sync::MutexGuard<'_, Summary> {
@@ -322,6 +346,33 @@ impl Source for Resources {
         self.check_region(&node.region)?;
         Ok(Arc::new(view::NodeView::new(self.0.clone(), node)))
     }
+
+    fn ruled(&self, kind: ResourceType, resource: &Arc<Resource>) -> Changed {
+        let name = resource.name();
+        let current = self
+            .0
+            .table()
+            .get(name)
+            .is_some_and(|slot| slot.is_current(resource));
+        match resource.fate().bad() {
+            _ if !current => Changed::default(),
+            Some(error) => {
+                tracing::error!(
+                    %kind, name = &**name, %error,
+                    "every Envoy that answered rejected this: those that come are sent what was good before, if anything was; \
+                     change the record"
+                );
+                Changed::default()
+            }
+            // Whoever was sent the one before.
+            None => Changed::of([(kind, name.clone())]),
+        }
+    }
+}
+
+fn sorted(mut rejections: Vec<v1::Rejection>) -> Vec<v1::Rejection> {
+    rejections.sort_by(|a, b| (&a.name, &a.type_url).cmp(&(&b.name, &b.type_url)));
+    rejections
 }
 
 fn callers_of(service: &ServiceName) -> Arc<str> {

@@ -3,6 +3,7 @@
 //! What a node may see reaches it through [`Source`] and [`View`]; what changed reaches it as [`Changed`].
 
 pub mod counters;
+mod fate;
 pub mod hub;
 pub mod limits;
 pub mod memory;
@@ -17,6 +18,7 @@ pub mod wire;
 use std::{fmt, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use fate::Fate;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 /// The xDS resource types that are served, in the order in which changes are pushed on an aggregated stream: what is
@@ -86,7 +88,6 @@ impl fmt::Display for ResourceType {
 /// A delta response carries a `Resource` message around the `Any`, a state-of-the-world response the bare `Any`; both
 /// have field number 2. With the `Any` last in the `Resource` message, one buffer serves both: the second form is the
 /// end of the first.
-#[derive(Clone, PartialEq, Eq)]
 pub struct Resource {
     name: Arc<str>,
     version: Arc<str>,
@@ -95,6 +96,7 @@ pub struct Resource {
     body_at: usize,
     /// Only of one that expires.
     expiry: Option<Box<ttl::Expiry>>,
+    fate: Fate,
 }
 
 impl Resource {
@@ -129,6 +131,7 @@ impl Resource {
             any_at,
             body_at,
             expiry: None,
+            fate: Fate::default(),
         }
     }
 
@@ -151,7 +154,13 @@ impl Resource {
             any_at: 0,
             body_at: 0,
             expiry: None,
+            fate: Fate::default(),
         }
+    }
+
+    /// What clients said of it.
+    pub(crate) fn fate(&self) -> &Fate {
+        &self.fate
     }
 
     /// The whole as a `resources` entry of a delta response.
@@ -172,6 +181,15 @@ impl Resource {
         self.wire.slice(self.body_at..)
     }
 }
+
+/// The same content under the same name, whatever was said of it.
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.version, &self.wire) == (&other.name, &other.version, &other.wire)
+    }
+}
+
+impl Eq for Resource {}
 
 impl fmt::Debug for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -209,7 +227,8 @@ fn put_field(to: &mut BytesMut, number: u32, value: &[u8]) {
     to.put_slice(value);
 }
 
-/// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers.
+/// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers, unless one of
+/// these became [bad](fate) between: clients that were sent it are not woken for that.
 pub trait View: Send + Sync {
     /// The resource of this name, made on demand; `None` where no such thing exists.
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>>;
@@ -241,6 +260,11 @@ pub trait Source: Send + Sync + 'static {
         &self,
         node: &envoy_types::pb::envoy::config::core::v3::Node,
     ) -> Result<Arc<dyn View>, String>;
+
+    /// A resource has become [bad](fate), or good again. Gives what views show differently from now on.
+    fn ruled(&self, _kind: ResourceType, _resource: &Arc<Resource>) -> Changed {
+        Changed::default()
+    }
 }
 
 /// Names whose content, or existence, may differ from before, by type.

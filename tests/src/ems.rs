@@ -49,6 +49,8 @@ pub struct Node {
     pub version: String,
     /// Further arguments of `ems bootstrap`.
     pub arguments: Vec<String>,
+    /// Further arguments of Envoy.
+    pub envoy_arguments: Vec<String>,
 }
 
 impl Ems {
@@ -249,6 +251,7 @@ impl Ems {
                 version => artifact::envoy_version(version)?,
             },
             bootstrap: self.bootstrap(node, &admin, &listen)?,
+            arguments: node.envoy_arguments.clone(),
             admin,
             listen,
         };

@@ -22,6 +22,8 @@ pub struct EnvoyOptions {
     pub binary: PathBuf,
     /// Its bootstrap, YAML.
     pub bootstrap: String,
+    /// Further arguments.
+    pub arguments: Vec<String>,
     /// The port that the bootstrap gives its admin page.
     pub admin: Port,
     /// The port that its listener will have.
@@ -56,6 +58,7 @@ impl Envoy {
             name: name.to_owned(),
             binary: artifact::envoy()?,
             bootstrap: bootstrap(&admin, &listen)?,
+            arguments: Vec::new(),
             admin,
             listen,
         };
@@ -71,7 +74,8 @@ impl Envoy {
             .arg(config)
             // Several Envoys share this machine; what hot restarts need would stay in shared memory after them.
             .arg("--disable-hot-restart")
-            .args(["--concurrency", "1", "--log-level", "warning"]);
+            .args(["--concurrency", "1", "--log-level", "warning"])
+            .args(&options.arguments);
         Ok(Envoy {
             process: Process::start(&options.name, dir, command)?,
             admin: options.admin,

@@ -111,10 +111,12 @@ fn settle(wanted: &mut Record, stored: Option<&Record>) {
         (Record::Service(wanted), Some(Record::Service(stored))) => {
             // The same, but perhaps not in lower case.
             wanted.name.clone_from(&stored.name);
+            wanted.rejected.clone_from(&stored.rejected);
         }
         (Record::Region(wanted), Some(Record::Region(stored))) => {
             wanted.name.clone_from(&stored.name);
             wanted.local = stored.local;
+            wanted.rejected.clone_from(&stored.rejected);
             if stored.local && stored.trust_bundle.starts_with(&wanted.trust_bundle) {
                 wanted.trust_bundle.clone_from(&stored.trust_bundle);
             }
@@ -132,9 +134,12 @@ fn settle(wanted: &mut Record, stored: Option<&Record>) {
                 wanted.draining = said;
             }
         }
-        (Record::Region(wanted), _) => wanted.local = false,
+        (Record::Region(wanted), _) => {
+            wanted.local = false;
+            wanted.rejected.clear();
+        }
         (Record::Endpoint(wanted), _) => wanted.expires_at = None,
-        (Record::Service(_), _) => {}
+        (Record::Service(wanted), _) => wanted.rejected.clear(),
     }
 }
 

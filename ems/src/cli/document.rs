@@ -8,6 +8,7 @@ use isthmus_proto::v1;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::rejections;
 use crate::{
     json,
     record::{self, FieldError, Invalid},
@@ -49,6 +50,15 @@ impl Record {
             Self::Region(region) => &mut region.version,
             Self::Service(service) => &mut service.version,
             Self::Endpoint(endpoint) => &mut endpoint.version,
+        }
+    }
+
+    /// What no Envoy could use of it.
+    pub(super) fn rejected(&self) -> &[v1::Rejection] {
+        match self {
+            Self::Region(region) => &region.rejected,
+            Self::Service(service) => &service.rejected,
+            Self::Endpoint(_) => &[],
         }
     }
 
@@ -201,28 +211,34 @@ fn title_of(kind: &str, fields: &Map<String, Value>) -> Option<String> {
 
 /// A record as a document that [`read`] takes: for people, and for another server.
 ///
-/// What only this server can say is left out: the version as it counts them, whether a region is its own, and how far
-/// its own region is from itself.
+/// What only this server can say is left out: whether a region is its own, and how far its own region is from itself;
+/// the version as it counts them and what no Envoy could use are comments.
 ///
 /// # Errors
 /// None, unless the build is broken.
 pub(super) fn to_yaml(record: &Record) -> anyhow::Result<String> {
+    let rejected = rejections::lines(record.rejected());
+    let rejected: String = rejected.lines().map(|line| format!("# {line}\n")).collect();
     let mut record = record.clone();
     let version = match &mut record {
         Record::Region(region) => {
             if std::mem::take(&mut region.local) {
                 region.distance = None;
             }
+            region.rejected.clear();
             std::mem::take(&mut region.version)
         }
-        Record::Service(service) => std::mem::take(&mut service.version),
+        Record::Service(service) => {
+            service.rejected.clear();
+            std::mem::take(&mut service.version)
+        }
         Record::Endpoint(endpoint) => {
             endpoint.expires_at = None;
             std::mem::take(&mut endpoint.version)
         }
     };
     let body = serde_saphyr::to_string(&Ordered(to_fields(&record)?))?;
-    Ok(format!("# version {version}\n{body}"))
+    Ok(format!("# version {version}\n{rejected}{body}"))
 }
 
 /// A record as the JSON document that [`read`] takes, with all that the server said.

@@ -6,6 +6,7 @@ use isthmus_proto::v1::{self, EndpointRef, ListRequest, RegionRef, ServiceRef};
 use super::{
     client::{Client, Server},
     document::{self, Record},
+    rejections,
     table::table,
 };
 
@@ -76,7 +77,7 @@ pub(super) fn get(args: &Get) -> Result<String> {
             Kind::Services => services_table(&records),
             Kind::Endpoints => endpoints_table(&records),
             Kind::Regions => regions_table(&records),
-        }),
+        } + &rejected(&records)),
         Output::Yaml => {
             let documents = records.iter().map(document::to_yaml);
             Ok(documents.collect::<Result<Vec<_>>>()?.join("---\n"))
@@ -212,6 +213,18 @@ impl Client {
             Ok(_) => Ok(title),
             Err(status) => Err(self.error(&format!("cannot delete {title}"), &status)),
         }
+    }
+}
+
+/// What no Envoy could use of these.
+fn rejected(records: &[Record]) -> String {
+    let lines = records
+        .iter()
+        .map(|record| rejections::lines(record.rejected()));
+    let lines = lines.collect::<String>();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("\n{lines}"),
     }
 }
 

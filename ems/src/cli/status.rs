@@ -8,8 +8,8 @@ use std::{
 use anyhow::Result;
 use isthmus_proto::v1::{self, ListRequest, node_resource::State};
 
-use super::{client::Server, table::table};
-use crate::{json, xds::ResourceType};
+use super::{client::Server, rejections, table::table};
+use crate::json;
 
 /// Arguments of `ems status`.
 #[derive(Debug, clap::Args)]
@@ -39,15 +39,16 @@ pub(super) fn status(args: &Status) -> Result<String> {
     match args.output {
         Output::Table => {
             let colour = std::io::stdout().is_terminal();
-            Ok(render(&nodes.nodes, SystemTime::now(), colour))
+            Ok(render(&nodes, SystemTime::now(), colour))
         }
         Output::Json => Ok(serde_json::to_string_pretty(&json::write(&nodes)?)? + "\n"),
     }
 }
 
-/// A line for each node, then one for each rejected resource.
-fn render(nodes: &[v1::Node], now: SystemTime, colour: bool) -> String {
-    let rows: Vec<_> = nodes
+/// A line for each node, then one for each resource that one rejected, then one for each that all did.
+fn render(list: &v1::NodeList, now: SystemTime, colour: bool) -> String {
+    let rows: Vec<_> = list
+        .nodes
         .iter()
         .map(|node| {
             let count = |state| {
@@ -70,18 +71,17 @@ fn render(nodes: &[v1::Node], now: SystemTime, colour: bool) -> String {
             ]
         })
         .collect();
-    if rows.is_empty() {
-        return "no Envoy is connected\n".to_owned();
-    }
     let header = [
         "NODE", "KIND", "SERVICE", "VERSION", "UP", "ACKED", "SENT", "ABSENT", "REJECTED",
     ];
-    let mut text = table(header, &rows);
-    for node in nodes {
+    let mut text = match rows.is_empty() {
+        true => "no Envoy is connected\n".to_owned(),
+        false => table(header, &rows),
+    };
+    for node in &list.nodes {
         let resources = node.resources.iter();
         for resource in resources.filter(|resource| resource.state() == State::Rejected) {
-            let kind = ResourceType::from_type_url(&resource.type_url);
-            let kind = kind.map_or(resource.type_url.clone(), |kind| kind.to_string());
+            let kind = rejections::kind(&resource.type_url);
             let (on, off) = if colour {
                 ("\x1b[31m", "\x1b[0m")
             } else {
@@ -93,6 +93,10 @@ fn render(nodes: &[v1::Node], now: SystemTime, colour: bool) -> String {
                 node.id, resource.name, resource.version
             ));
         }
+    }
+    if !list.rejected.is_empty() {
+        text.push('\n');
+        text.push_str(&rejections::lines(&list.rejected));
     }
     text
 }
@@ -114,6 +118,7 @@ fn age(node: &v1::Node, now: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::xds::ResourceType;
 
     fn resource(name: &str, state: State, error: &str) -> v1::NodeResource {
         v1::NodeResource {
@@ -142,16 +147,23 @@ mod tests {
             ],
             ..Default::default()
         };
+        let list = v1::NodeList {
+            nodes: vec![node.clone()],
+            ..Default::default()
+        };
         let now = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
         assert_eq!(
-            render(std::slice::from_ref(&node), now(1_065), false),
+            render(&list, now(1_065), false),
             "NODE  KIND     SERVICE  VERSION       UP  ACKED  SENT  ABSENT  REJECTED\n\
              n1    sidecar  -        envoy/1.40.0  1m  1      0     1       1\n\
              \n\
              n1 rejected cluster b (version 1)\n    bad\n    worse\n"
         );
-        assert!(render(std::slice::from_ref(&node), now(0), true).contains("\x1b[31mn1 rejected"));
-        assert_eq!(render(&[], now(0), true), "no Envoy is connected\n");
+        assert!(render(&list, now(0), true).contains("\x1b[31mn1 rejected"));
+        let mut empty = v1::NodeList::default();
+        assert_eq!(render(&empty, now(0), true), "no Envoy is connected\n");
+        empty.rejected.push(v1::Rejection::default());
+        assert!(render(&empty, now(0), true).contains("rejected by every Envoy"));
         for (at, expected) in [(0, "0s"), (1_059, "59s"), (4_600, "1h"), (1_000_000, "11d")] {
             assert_eq!(age(&node, now(at)), expected);
         }

@@ -93,6 +93,7 @@ impl Registry {
         self.loaded()?;
         let checked = Service::parse(&message)?;
         message.name = checked.name.to_string();
+        message.rejected.clear();
         let stored = self.service(&checked.name).map(|entry| {
             let version = entry.message.version;
             let same = v1::Service {
@@ -264,6 +265,7 @@ impl Registry {
         let checked = Region::parse(&message)?;
         message.name = checked.name.to_string();
         message.local = false;
+        message.rejected.clear();
         let home = checked.name == self.home.region;
         if home {
             add_bundle(&mut message.trust_bundle, &self.home.trust_bundle);

@@ -9,6 +9,7 @@ use std::{
 };
 
 use isthmus_model::{ClusterName, RegionName, ServiceName};
+use isthmus_proto::v1;
 use prost::Message;
 
 use super::{
@@ -23,9 +24,91 @@ pub(super) struct Slot {
     target: ClusterName,
     /// How many nodes use it.
     users: usize,
-    pub(super) standing: Standing,
-    pub(super) cluster: Arc<Resource>,
-    pub(super) endpoints: Option<Arc<Resource>>,
+    standing: Standing,
+    cluster: Version,
+    endpoints: Option<Version>,
+}
+
+/// A resource as it is now, and as it was when a client last took it.
+struct Version {
+    now: Arc<Resource>,
+    taken: Option<Arc<Resource>>,
+}
+
+impl Version {
+    fn new(now: Arc<Resource>) -> Self {
+        Self { now, taken: None }
+    }
+
+    /// Whether it differs from before.
+    fn replace(&mut self, new: Arc<Resource>) -> bool {
+        if self.now == new {
+            return false;
+        }
+        let new = match &self.taken {
+            Some(taken) if *taken == new => taken.clone(),
+            _ => new,
+        };
+        let old = std::mem::replace(&mut self.now, new);
+        if old.fate().is_taken() {
+            self.taken = Some(old);
+        }
+        true
+    }
+
+    /// What newcomers are sent: not what all others rejected, if there is something that one took.
+    fn served(&self) -> &Arc<Resource> {
+        match &self.taken {
+            Some(taken) if self.is_bad() => taken,
+            _ => &self.now,
+        }
+    }
+
+    fn is_bad(&self) -> bool {
+        self.now.fate().bad().is_some()
+    }
+}
+
+impl Slot {
+    /// What newcomers are sent.
+    pub(super) fn served(&self, kind: ResourceType) -> Option<Arc<Resource>> {
+        let version = match kind {
+            ResourceType::Cluster => Some(&self.cluster),
+            _ => self.endpoints.as_ref(),
+        };
+        version.map(|version| version.served().clone())
+    }
+
+    /// Whether this is what the name stands for now.
+    pub(super) fn is_current(&self, resource: &Arc<Resource>) -> bool {
+        self.versions()
+            .any(|(_, version)| Arc::ptr_eq(&version.now, resource))
+    }
+
+    /// What every client rejected that answered.
+    pub(super) fn rejections(&self) -> impl Iterator<Item = v1::Rejection> + '_ {
+        self.versions().filter_map(|(kind, version)| {
+            let now = &version.now;
+            Some(v1::Rejection {
+                type_url: kind.type_url().to_owned(),
+                name: now.name().to_string(),
+                version: now.version().to_string(),
+                error: now.fate().bad()?.to_string(),
+                former_served: version.taken.is_some(),
+            })
+        })
+    }
+
+    /// Whether it is worth keeping for nobody.
+    fn holds(&self) -> bool {
+        self.standing == Standing::Vouched && self.versions().any(|(_, version)| version.is_bad())
+    }
+
+    fn versions(&self) -> impl Iterator<Item = (ResourceType, &Version)> {
+        let endpoints = self.endpoints.iter();
+        std::iter::once((ResourceType::Cluster, &self.cluster))
+            .chain(endpoints.map(|endpoints| (ResourceType::Endpoints, endpoints)))
+    }
 }
 
 /// How many names have a standing that is limited.
@@ -155,8 +238,8 @@ impl Table {
                     target: target.clone(),
                     users: 0,
                     standing,
-                    cluster,
-                    endpoints,
+                    cluster: Version::new(cluster),
+                    endpoints: endpoints.map(Version::new),
                 },
             );
         }
@@ -181,7 +264,17 @@ impl Table {
             return;
         };
         slot.users = slot.users.saturating_sub(1);
-        if slot.users > 0 {
+        self.drop_unused(name);
+    }
+
+    /// Forgets a name that nobody uses. One that a record vouches for and that is bad stays, until it is good or the
+    /// record goes: who comes back gets what was good before.
+    fn drop_unused(&mut self, name: &str) {
+        if self
+            .slots
+            .get(name)
+            .is_none_or(|slot| slot.users > 0 || slot.holds())
+        {
             return;
         }
         if let Some(slot) = self.slots.remove(name) {
@@ -224,14 +317,33 @@ impl Table {
         self.counts.add(built.standing);
         slot.standing = built.standing;
         let (cluster, endpoints) = encode(name, &built);
-        if slot.cluster != cluster {
-            slot.cluster = cluster;
+        if slot.cluster.replace(cluster) {
             changed.push((ResourceType::Cluster, name.clone()));
         }
-        if slot.endpoints != endpoints {
-            slot.endpoints = endpoints;
+        let differs = match (&mut slot.endpoints, endpoints) {
+            (Some(version), Some(new)) => version.replace(new),
+            (None, None) => false,
+            (old, new) => {
+                *old = new.map(Version::new);
+                true
+            }
+        };
+        if differs {
             changed.push((ResourceType::Endpoints, name.clone()));
         }
+        self.drop_unused(name);
+    }
+
+    /// What every client rejected that answered, of all names.
+    pub(super) fn rejections(&self) -> Vec<v1::Rejection> {
+        self.slots.values().flat_map(Slot::rejections).collect()
+    }
+
+    /// The same of what comes from a service's record.
+    pub(super) fn rejections_of(&self, service: &ServiceName) -> Vec<v1::Rejection> {
+        let names = self.by_service.get(service).into_iter().flatten();
+        let slots = names.filter_map(|name| self.slots.get(name));
+        slots.flat_map(Slot::rejections).collect()
     }
 }
 

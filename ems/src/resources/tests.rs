@@ -163,6 +163,98 @@ fn header_names_are_those_of_the_settings_everywhere() {
     assert_eq!(found, 7, "listener, route and config of both, payments.any");
 }
 
+/// What clients say, and what newcomers are sent of it: the connect timeout tells versions apart.
+#[test]
+fn a_version_that_all_reject_is_not_for_newcomers() {
+    let world = World::new();
+    let payments: ServiceName = "payments".parse().unwrap();
+    let put = |seconds| {
+        let mut service = service("payments");
+        service.policy.connect_timeout = std::time::Duration::from_secs(seconds);
+        put_service(&world.maps, service);
+        world.apply(Affected::Service(payments.clone()));
+    };
+    let served = |view: &Arc<dyn View>| cluster(&**view, "payments.us").unwrap().connect_timeout;
+    let rejections = || {
+        let all = world.resources.rejections_of_service(&payments);
+        assert_eq!(all, world.resources.rejections());
+        all.into_iter()
+            .map(|r| (r.name, r.error, r.former_served))
+            .collect::<Vec<_>>()
+    };
+    let seconds = |seconds| {
+        let nanos = 0;
+        Some(envoy_types::pb::google::protobuf::Duration { seconds, nanos })
+    };
+    let get = |view: &Arc<dyn View>| view.get(ResourceType::Cluster, "payments.us").unwrap();
+    let rule = |resource| {
+        let changed = world.resources.ruled(ResourceType::Cluster, resource);
+        let names = changed.iter().map(|(kind, name)| (kind, name.clone()));
+        names.collect::<Vec<_>>()
+    };
+    let one = world.host();
+    let two = world.host();
+
+    // Nothing was good before: there is nothing else to send.
+    put(2);
+    let second = get(&one);
+    assert!(second.fate().reject(&"first words".into()));
+    assert_eq!(rule(&second), []);
+    assert_eq!(served(&two), seconds(2));
+    assert_eq!(
+        rejections(),
+        [("payments.us".into(), "first words".into(), false)]
+    );
+
+    put(3);
+    assert_eq!(rejections(), [], "a new version of the record");
+    get(&one).fate().take();
+    put(4);
+    let fourth = get(&one);
+    assert_eq!(served(&one), seconds(4));
+    assert!(fourth.fate().reject(&"words".into()));
+    assert_eq!(rule(&fourth), []);
+    assert_eq!(served(&two), seconds(3), "the last that was taken");
+    assert_eq!(rejections(), [("payments.us".into(), "words".into(), true)]);
+    put(5);
+    assert!(get(&one).fate().reject(&"more words".into()));
+    assert_eq!(served(&two), seconds(3), "still the last that was taken");
+    assert!(fourth.fate().take());
+    assert_eq!(rule(&fourth), [], "nobody's version any more");
+
+    // Who comes back after all were gone.
+    drop((one, two));
+    let three = world.host();
+    assert_eq!(served(&three), seconds(3));
+    put(3);
+    assert_eq!(rejections(), []);
+    assert_eq!(served(&three), seconds(3));
+    put(5);
+    let fifth = get(&three);
+    assert!(fifth.fate().reject(&"more words".into()));
+    assert!(fifth.fate().take());
+    let changed = (ResourceType::Cluster, "payments.us".into());
+    assert_eq!(
+        rule(&fifth),
+        [changed],
+        "those who have the third are to have it"
+    );
+    assert_eq!(served(&three), seconds(5));
+
+    drop(three);
+    assert_eq!(world.resources.in_use(), 0);
+    // A record that is gone takes its bad version with it.
+    let four = world.host();
+    get(&four).fate().take();
+    put(6);
+    assert!(get(&four).fate().reject(&"words".into()));
+    drop(four);
+    assert_eq!(world.resources.in_use(), 1);
+    world.maps.services.write().unwrap().remove(&payments);
+    world.apply(Affected::Service(payments.clone()));
+    assert_eq!(world.resources.in_use(), 0);
+}
+
 #[test]
 fn pins_are_for_services_that_allow_them() {
     let world = World::new();

@@ -59,11 +59,7 @@ impl NodeView {
             .table
             .read()
             .unwrap_or_else(PoisonError::into_inner);
-        let slot = table.get(name)?;
-        match kind {
-            ResourceType::Cluster => Some(slot.cluster.clone()),
-            _ => slot.endpoints.clone(),
-        }
+        table.get(name)?.served(kind)
     }
 
     fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<()> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use isthmus_model::{RegionName, ServiceName};
 use isthmus_proto::v1;
 
 use crate::{
@@ -17,6 +18,18 @@ pub(super) struct Lookout {
 impl Insight for Lookout {
     fn nodes(&self) -> Vec<v1::Node> {
         self.envoys.nodes().list()
+    }
+
+    fn rejections(&self) -> Vec<v1::Rejection> {
+        self.resources.rejections()
+    }
+
+    fn rejections_of_service(&self, name: &ServiceName) -> Vec<v1::Rejection> {
+        self.resources.rejections_of_service(name)
+    }
+
+    fn rejections_of_region(&self, name: &RegionName) -> Vec<v1::Rejection> {
+        self.resources.rejections_of_region(name)
     }
 
     fn explain(&self, question: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {

@@ -132,7 +132,10 @@ impl Hub {
                 Action::UnfollowAll(kind) => {
                     index.all.entry(*kind).or_default().remove(id);
                 }
-                Action::Send(_) | Action::Acked { .. } | Action::Rejected { .. } => {}
+                Action::Send(_)
+                | Action::Acked { .. }
+                | Action::Rejected { .. }
+                | Action::Ruled(..) => {}
             }
         }
         self.epoch.load(Ordering::Acquire)

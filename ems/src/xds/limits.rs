@@ -35,7 +35,20 @@ impl Default for Limits {
     }
 }
 
+/// Bytes that are kept of what a client says when it rejects something.
+const WORDS: usize = 4 * 1024;
+
 impl Limits {
+    /// As much of a client's words as is kept.
+    pub(super) fn shorten(&self, mut words: String) -> String {
+        if words.len() > WORDS {
+            let end = (0..=WORDS).rev().find(|&end| words.is_char_boundary(end));
+            words.truncate(end.unwrap_or_default());
+            words.push('…');
+        }
+        words
+    }
+
     pub(super) fn check_count(&self, kind: ResourceType, found: usize) -> Result<(), Refusal> {
         if found > self.names {
             let limit = self.names;

@@ -463,6 +463,10 @@ impl Responses {
                         tracing::debug!(node, %kind, ?names, %error, "a node rejected resources again");
                     }
                 }
+                Action::Ruled(kind, resource) => {
+                    self.server
+                        .publish(self.server.source.ruled(kind, &resource));
+                }
                 Action::Follow(..)
                 | Action::Unfollow(..)
                 | Action::FollowAll(_)

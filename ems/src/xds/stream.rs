@@ -101,6 +101,8 @@ pub enum Action {
         /// The client's words.
         error: Arc<str>,
     },
+    /// By what this client said, and others did not say, a resource has become bad, or good again.
+    Ruled(ResourceType, Arc<Resource>),
     /// The stream is to be told when this name changes.
     Follow(ResourceType, Arc<str>),
     /// No longer.
@@ -223,15 +225,18 @@ impl Stream {
         };
         let limits = self.limits.clone();
         let subscription = self.subscription(kind);
-        let error: Option<Arc<str>> = request.error.map(Into::into);
-        let judged = match request.nonce.parse() {
+        let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(words).into());
+        let mut judged = match request.nonce.parse() {
             Ok(nonce) => subscription.verdict(nonce, error.as_ref()),
             Err(_) => None,
         };
+        let ruled = judged.as_mut().map(|v| std::mem::take(&mut v.ruled));
+        let ruled = ruled.into_iter().flatten();
+        actions.extend(ruled.map(|resource| Action::Ruled(kind, resource)));
         match (judged, error) {
             // A rejection of what is no longer in flight says something all the same.
             (verdict, Some(error)) => {
-                let Verdict { blamed, fresh } = verdict.unwrap_or_default();
+                let Verdict { blamed, fresh, .. } = verdict.unwrap_or_default();
                 actions.push(Action::Rejected {
                     kind,
                     names: blamed,

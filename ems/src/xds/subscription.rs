@@ -13,15 +13,16 @@ mod entries;
 mod plan;
 mod refresh;
 mod returning;
+mod verdict;
 
 use std::{collections::HashMap, sync::Arc};
 
-use blame::mentions;
 use due::{Due, Dues, Why};
 use entries::{Entries, Entry};
 use plan::Item;
 pub(super) use plan::{Batch, Plan};
 use refresh::dress;
+pub(super) use verdict::Verdict;
 
 use super::{
     Resource, ResourceType, View,
@@ -72,15 +73,6 @@ struct Rejection {
     version: Arc<str>,
     /// What the client said, until it is sent something else or takes what it has.
     error: Option<Arc<str>>,
-}
-
-/// A client's word on the response in flight.
-#[derive(Debug, Default)]
-pub(super) struct Verdict {
-    /// What it rejected.
-    pub(super) blamed: Vec<Arc<str>>,
-    /// Something of that it had not rejected before in this version.
-    pub(super) fresh: bool,
 }
 
 #[derive(Debug)]
@@ -141,70 +133,6 @@ impl Subscription {
         self.in_flight
             .as_ref()
             .is_some_and(|sent| waits || sent.wave >= wave)
-    }
-
-    /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
-    pub(super) fn verdict(&mut self, nonce: u64, error: Option<&Arc<str>>) -> Option<Verdict> {
-        if self.in_flight.as_ref()?.nonce != nonce {
-            return None;
-        }
-        let in_flight = self.in_flight.take()?;
-        let Some(error) = error else {
-            self.accept(&in_flight.resources);
-            return Some(Verdict::default());
-        };
-        let names = in_flight.names();
-        let mut blamed: Vec<_> = names
-            .iter()
-            .filter(|n| mentions(error, n))
-            .cloned()
-            .collect();
-        if blamed.is_empty() {
-            blamed = names;
-        }
-        let mut fresh = false;
-        for name in &blamed {
-            let Some(entry) = self.entries.get_mut(name) else {
-                continue;
-            };
-            let Some(version) = entry.sent().map(|sent| sent.version().clone()) else {
-                continue;
-            };
-            entry.state = State::Rejected;
-            let rejection = Rejection {
-                version,
-                error: Some(error.clone()),
-            };
-            fresh |= self
-                .rejected
-                .get(name)
-                .is_none_or(|known| known.version != rejection.version);
-            self.rejected.insert(name.clone(), rejection);
-        }
-        Some(Verdict { blamed, fresh })
-    }
-
-    fn accept(&mut self, resources: &[Arc<Resource>]) {
-        if self.is_full() {
-            for entry in self.entries.iter_mut().filter(|e| e.sent().is_some()) {
-                entry.state = State::Acked;
-            }
-            for rejection in self.rejected.values_mut() {
-                rejection.error = None;
-            }
-            return;
-        }
-        let mut walk = self.entries.walk();
-        for resource in resources {
-            if let Some(entry) = walk.to(resource.name())
-                && entry.sent().is_some()
-            {
-                entry.state = State::Acked;
-                if let Some(rejection) = self.rejected.get_mut(entry.name()) {
-                    rejection.error = None;
-                }
-            }
-        }
     }
 
     /// Notes that names may differ from before; they are sorted.

@@ -151,6 +151,7 @@ impl Region {
             name: format!("{}-{kind}", self.name),
             binary: artifact::envoy().unwrap(),
             bootstrap: bootstrap(&parsed.args, "test"),
+            arguments: Vec::new(),
             admin,
             listen,
         };

@@ -124,6 +124,9 @@ impl ::prost::Name for RegionList {
 pub struct NodeList {
     #[prost(message, repeated, tag = "1")]
     pub nodes: ::prost::alloc::vec::Vec<Node>,
+    /// What no Envoy could use.
+    #[prost(message, repeated, tag = "2")]
+    pub rejected: ::prost::alloc::vec::Vec<Rejection>,
 }
 impl ::prost::Name for NodeList {
     const NAME: &'static str = "NodeList";
@@ -174,6 +177,9 @@ pub struct Service {
     /// Whether callers may pin one version with x-mesh-version.
     #[prost(bool, tag = "14")]
     pub allow_version_pins: bool,
+    /// What was made of this record and no Envoy could use. Set by the server; shown by reads.
+    #[prost(message, repeated, tag = "15")]
+    pub rejected: ::prost::alloc::vec::Vec<Rejection>,
 }
 /// Nested message and enum types in `Service`.
 pub mod service {
@@ -565,6 +571,9 @@ pub struct Region {
     /// Whether this is the region that the server belongs to. Set by the server.
     #[prost(bool, tag = "6")]
     pub local: bool,
+    /// What was made of this record and no Envoy could use. Set by the server; shown by reads.
+    #[prost(message, repeated, tag = "7")]
+    pub rejected: ::prost::alloc::vec::Vec<Rejection>,
 }
 impl ::prost::Name for Region {
     const NAME: &'static str = "Region";
@@ -696,6 +705,32 @@ impl ::prost::Name for NodeResource {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/isthmus.v1.NodeResource".into()
+    }
+}
+/// A version of a resource that every Envoy rejected that answered.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Rejection {
+    #[prost(string, tag = "1")]
+    pub type_url: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub version: ::prost::alloc::string::String,
+    /// The words of the Envoy that rejected it first.
+    #[prost(string, tag = "4")]
+    pub error: ::prost::alloc::string::String,
+    /// Whether Envoys that come are sent the version before, which was good.
+    #[prost(bool, tag = "5")]
+    pub former_served: bool,
+}
+impl ::prost::Name for Rejection {
+    const NAME: &'static str = "Rejection";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.Rejection".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.Rejection".into()
     }
 }
 #[derive(Clone, PartialEq, ::prost::Message)]

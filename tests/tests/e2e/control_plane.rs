@@ -154,6 +154,7 @@ fn a_rejection_is_shown_and_not_repeated() {
         name: "misfit".to_owned(),
         binary: artifact::envoy().unwrap(),
         bootstrap,
+        arguments: Vec::new(),
         admin,
         listen,
     };

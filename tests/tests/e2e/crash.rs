@@ -79,6 +79,7 @@ fn with_the_policy_that_ems_sends() {
         name: "crashing".to_owned(),
         binary: artifact::envoy().unwrap(),
         bootstrap: bootstrap.replace(&ours, &crashing(us.dir()).display().to_string()),
+        arguments: Vec::new(),
         admin,
         listen,
     };

@@ -26,6 +26,7 @@ mod protocols;
 mod proxyless;
 mod refusals;
 mod registry;
+mod rejected;
 mod routes;
 mod stage;
 mod standalone;

@@ -55,6 +55,7 @@ pub(crate) fn start(version: &str, filter: &Path) -> Standalone {
         name: "standalone".to_owned(),
         binary: artifact::envoy_version(version).unwrap(),
         bootstrap,
+        arguments: Vec::new(),
         admin,
         listen,
     };

@@ -114,6 +114,30 @@ fn what_is_printed_can_be_read() {
     }
 }
 
+#[test]
+fn what_no_envoy_could_use_is_a_comment() {
+    let record = Record::Service(Box::new(v1::Service {
+        name: "pay".into(),
+        version: 5,
+        rejected: vec![v1::Rejection {
+            name: "pay.us".into(),
+            error: "odd: [\nkind: Region".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }));
+    let yaml = to_yaml(&record).unwrap();
+    assert!(
+        yaml.contains("\n#     odd: [\n#     kind: Region\nkind: Service\n"),
+        "{yaml}"
+    );
+    let json = to_json(&record).unwrap().to_string();
+    for text in [&*yaml, &*json] {
+        let [again] = <[Record; 1]>::try_from(read(&files(&[text])).unwrap()).unwrap();
+        assert_eq!(again.title(), "service pay");
+    }
+}
+
 /// The exchange of region records: what one server says of itself is what another needs to be told.
 #[test]
 fn own_region_becomes_a_remote_one() {

@@ -1,0 +1,106 @@
+//! What a client says of the response in flight, and what that makes of the resources in it.
+
+use std::sync::Arc;
+
+use super::{Entry, Rejection, Subscription, blame::mentions};
+use crate::xds::{Resource, stream::State};
+
+/// A client's word on the response in flight.
+#[derive(Debug, Default)]
+pub(in crate::xds) struct Verdict {
+    /// What it rejected.
+    pub(in crate::xds) blamed: Vec<Arc<str>>,
+    /// Something of that it had not rejected before in this version.
+    pub(in crate::xds) fresh: bool,
+    /// What has become bad by it, or good again.
+    pub(in crate::xds) ruled: Vec<Arc<Resource>>,
+}
+
+impl Subscription {
+    /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
+    pub(in crate::xds) fn verdict(
+        &mut self,
+        nonce: u64,
+        error: Option<&Arc<str>>,
+    ) -> Option<Verdict> {
+        if self.in_flight.as_ref()?.nonce != nonce {
+            return None;
+        }
+        let in_flight = self.in_flight.take()?;
+        let Some(error) = error else {
+            return Some(Verdict {
+                ruled: self.accept(&in_flight.resources),
+                ..Verdict::default()
+            });
+        };
+        let names = in_flight.names();
+        let mut blamed: Vec<_> = names
+            .iter()
+            .filter(|n| mentions(error, n))
+            .cloned()
+            .collect();
+        // Of several of which none is named any may be good: they are shown as rejected, and not ruled upon.
+        let certain = !blamed.is_empty() || names.len() == 1;
+        if blamed.is_empty() {
+            blamed = names;
+        }
+        let mut fresh = false;
+        let mut ruled = Vec::new();
+        for name in &blamed {
+            let Some(entry) = self.entries.get_mut(name) else {
+                continue;
+            };
+            let Some(sent) = entry.sent().cloned() else {
+                continue;
+            };
+            entry.state = State::Rejected;
+            let known = self.rejected.get(name);
+            fresh |= known.is_none_or(|known| known.version != *sent.version());
+            let rejection = Rejection {
+                version: sent.version().clone(),
+                error: Some(error.clone()),
+            };
+            self.rejected.insert(name.clone(), rejection);
+            if certain && sent.fate().reject(error) {
+                ruled.push(sent);
+            }
+        }
+        Some(Verdict {
+            blamed,
+            fresh,
+            ruled,
+        })
+    }
+
+    /// Gives what has become good again by it.
+    fn accept(&mut self, resources: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
+        let mut ruled = Vec::new();
+        let mut take = |entry: &mut Entry| {
+            let sent = entry.sent()?;
+            if sent.fate().take() {
+                ruled.push(sent.clone());
+            }
+            entry.state = State::Acked;
+            Some(())
+        };
+        if self.is_full() {
+            for entry in self.entries.iter_mut() {
+                take(entry);
+            }
+            for rejection in self.rejected.values_mut() {
+                rejection.error = None;
+            }
+            return ruled;
+        }
+        let mut walk = self.entries.walk();
+        for resource in resources {
+            if let Some(entry) = walk.to(resource.name())
+                && take(entry).is_some()
+                && let Some(rejection) = self.rejected.get_mut(resource.name())
+            {
+                rejection.error = None;
+            }
+        }
+        ruled
+    }
+}
