@@ -17,4 +17,6 @@ mod roots;
 #[cfg(target_arch = "wasm32")]
 mod abi;
 #[cfg(target_arch = "wasm32")]
+mod budgets;
+#[cfg(target_arch = "wasm32")]
 mod vm;

@@ -249,6 +249,7 @@ impl Ems {
             bootstrap: self.bootstrap(node, &admin, &listen)?,
             admin,
             listen,
+            workers: 1,
         };
         Envoy::start(&self.dir, options)
     }

@@ -153,6 +153,7 @@ impl Region {
             bootstrap: bootstrap(&parsed.args, "test"),
             admin,
             listen,
+            workers: 1,
         };
         Envoy::start(&self.dir, options).unwrap()
     }

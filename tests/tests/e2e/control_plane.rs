@@ -156,6 +156,7 @@ fn a_rejection_is_shown_and_not_repeated() {
         bootstrap,
         admin,
         listen,
+        workers: 1,
     };
     let misfit = Envoy::launch(us.dir(), options).unwrap();
     let rejected = || -> Option<Value> {

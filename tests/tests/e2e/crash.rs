@@ -81,6 +81,7 @@ fn with_the_policy_that_ems_sends() {
         bootstrap: bootstrap.replace(&ours, &crashing(us.dir()).display().to_string()),
         admin,
         listen,
+        workers: 1,
     };
     check(&Envoy::start(us.dir(), options).unwrap());
 }

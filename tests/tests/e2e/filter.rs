@@ -8,15 +8,20 @@ use isthmus_upstream::{Client, Upstream};
 use serde_json::{Value, json};
 use tonic::Code;
 
-struct Stage {
-    envoy: Envoy,
-    dir: WorkDir,
+pub(crate) struct Stage {
+    pub(crate) envoy: Envoy,
+    pub(crate) dir: WorkDir,
     _us: Upstream,
     _eu: Upstream,
 }
 
 /// An Envoy with this filter config, and `payments` in both regions.
 fn start(config: &Value) -> Stage {
+    start_with(config, 1)
+}
+
+/// [`start`] with so many worker threads.
+pub(crate) fn start_with(config: &Value, workers: u32) -> Stage {
     let (us, eu) = (
         Upstream::start("us").unwrap(),
         Upstream::start("eu").unwrap(),
@@ -26,7 +31,7 @@ fn start(config: &Value) -> Stage {
     let clusters: Vec<Value> = [("payments.us", &us), ("payments.eu", &eu)]
         .map(|(name, upstream)| cluster(name, upstream.port()))
         .into();
-    let envoy = Envoy::with_bootstrap(&dir, "envoy", |admin, listen| {
+    let envoy = Envoy::with_workers(&dir, "envoy", workers, |admin, listen| {
         Ok(json!({
             "node": {"id": "filter", "cluster": "filter"},
             "admin": {"address": address(admin.number())},
@@ -46,7 +51,7 @@ fn start(config: &Value) -> Stage {
 }
 
 /// Replaces the file that Envoy watches; it looks when a file is moved there.
-fn put_config(dir: &WorkDir, config: &Value) {
+pub(crate) fn put_config(dir: &WorkDir, config: &Value) {
     let resource = json!({
         "resources": [{
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
@@ -124,7 +129,7 @@ fn config() -> Value {
     })
 }
 
-fn version_in_force(stage: &Stage) -> Option<String> {
+pub(crate) fn version_in_force(stage: &Stage) -> Option<String> {
     let reply = stage
         .envoy
         .call("GET", "/")

@@ -18,6 +18,7 @@ mod example;
 mod filter;
 mod hostile;
 mod identity;
+mod limits;
 mod old_envoy;
 mod partition;
 mod policy;

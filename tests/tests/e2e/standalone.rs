@@ -57,6 +57,7 @@ pub(crate) fn start(version: &str, filter: &Path) -> Standalone {
         bootstrap,
         admin,
         listen,
+        workers: 1,
     };
     let envoy = Envoy::start(&dir, options).unwrap();
     Standalone {
