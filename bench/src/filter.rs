@@ -1,5 +1,5 @@
-//! CPU time that Envoy spends on a request: without a filter, with one that does nothing, with ours, and with a Lua script
-//! that does the same job.
+//! CPU time that Envoy spends on a request: without a filter, with one that does nothing, with ours, with a Lua script
+//! that does the same job, with ours and a rate limit, and with Envoy's own rate limit alone.
 //!
 //! One Envoy with a listener for each, so that nothing but the filter differs, and measured in turns, so that whatever
 //! else the machine does hits all of them alike. What counts is the process's CPU time, not latency or throughput, which say more about
@@ -94,6 +94,8 @@ fn variants(dir: &WorkDir, also: &[PathBuf]) -> Result<Vec<Variant>> {
         ("noop".to_owned(), Filter::Noop(noop)),
         ("isthmus".to_owned(), Filter::Isthmus(artifact::filter()?)),
         ("lua".to_owned(), Filter::Lua),
+        ("limited".to_owned(), Filter::Limited(artifact::filter()?)),
+        ("local_ratelimit".to_owned(), Filter::LocalRateLimit),
     ];
     for file in also {
         let name = file.file_stem().unwrap_or(file.as_os_str());
@@ -175,7 +177,7 @@ fn cpu_seconds(pid: u32) -> Result<f64> {
 
 fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
     println!(
-        "{:<10} {:>10}  {:<17} {:>10}",
+        "{:<15} {:>10}  {:<17} {:>10}",
         "filter", "µs/request", "(min-max)", "over bare"
     );
     let mut object = Map::new();
@@ -189,7 +191,7 @@ fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
         // Compared round by round, as the machine's speed drifts.
         let over = median(column(at).zip(column(0)).map(|(cost, bare)| cost - bare));
         println!(
-            "{name:<10} {:>10.1}  {:<17} {over:>+10.1}",
+            "{name:<15} {:>10.1}  {:<17} {over:>+10.1}",
             summary.median,
             format!("({:.1}-{:.1})", summary.min, summary.max),
         );
