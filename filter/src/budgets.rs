@@ -1,5 +1,5 @@
 //! Budgets of rate limits in the data that Envoy's VMs of one id share: all worker threads draw on the same ones, and they
-//! outlive configs and crashes. They are gone when Envoy restarts.
+//! outlive configs. They are gone when Envoy restarts.
 //!
 //! Envoy keeps these data in a map of its own, behind one lock, and forgets no key while there is such a VM. How many keys
 //! there can be, the model sees to.
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 
 use isthmus_model::{
     Budgets, Unavailable,
-    limit::{Cell, CellName, cell::WAYS},
+    limit::{Cell, CellName, cell::LONGEST},
 };
 
 use crate::abi::{self, HostError, HostResult};
@@ -61,7 +61,7 @@ impl Budgets for SharedData {
     }
 
     fn write(&mut self, name: &CellName, cell: &Cell, version: u32) -> Result<bool, Unavailable> {
-        let mut bytes = [0; WAYS * 16];
+        let mut bytes = [0; LONGEST];
         let len = cell.to_bytes(&mut bytes);
         let bytes = bytes.get(..len).unwrap_or_default();
         abi::set_shared_data(name.as_bytes(), bytes, version).map_err(|_| Unavailable)

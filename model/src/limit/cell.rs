@@ -13,7 +13,14 @@ pub const WAYS: usize = 8;
 /// Cells of each table whose keys vary: so 131,072 keys in use, if they spread evenly.
 pub const CELLS: u16 = 16_384;
 
-const ENTRY: usize = 16;
+/// Bytes of a key: those that the choice of the cell does not tell.
+const KEY: usize = 7;
+
+/// Bytes of an entry. A cell with one, as most have, is short enough for the host to copy without an allocation.
+const ENTRY: usize = KEY + 8;
+
+/// Most bytes of a cell.
+pub const LONGEST: usize = WAYS * ENTRY;
 
 /// What a key is made of. It says which table holds its budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +82,7 @@ impl fmt::Debug for CellName {
     }
 }
 
-/// The budgets in a cell: keys, and when each is full again.
+/// The budgets in a cell: keys (what is kept of them), and when each is full again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cell {
     entries: [(u64, u64); WAYS],
@@ -91,7 +98,7 @@ impl Cell {
             return cell;
         };
         for (to, bytes) in cell.entries.iter_mut().zip(entries) {
-            let (key, tat) = bytes.split_at(ENTRY / 2);
+            let (key, tat) = bytes.split_at(KEY);
             *to = (number(key), number(tat));
             cell.len += 1;
         }
@@ -99,13 +106,15 @@ impl Cell {
     }
 
     /// Writes the bytes of the cell, and says how many they are.
-    pub fn to_bytes(&self, out: &mut [u8; WAYS * ENTRY]) -> usize {
+    pub fn to_bytes(&self, out: &mut [u8; LONGEST]) -> usize {
         let places = out.as_chunks_mut::<ENTRY>().0;
         for (place, (key, tat)) in places.iter_mut().zip(self.used()) {
-            for (to, from) in place
-                .iter_mut()
-                .zip(key.to_le_bytes().into_iter().chain(tat.to_le_bytes()))
-            {
+            for (to, from) in place.iter_mut().zip(
+                key.to_le_bytes()
+                    .into_iter()
+                    .take(KEY)
+                    .chain(tat.to_le_bytes()),
+            ) {
                 *to = from;
             }
         }
@@ -121,7 +130,7 @@ impl Cell {
     #[must_use]
     pub fn get(&self, key: u64, now: u64) -> Option<u64> {
         self.place(key, now).map(|at| match self.used().get(at) {
-            Some((owner, tat)) if *owner == key => *tat,
+            Some((owner, tat)) if *owner == rest(key) => *tat,
             _ => 0,
         })
     }
@@ -131,7 +140,7 @@ impl Cell {
         if let Some(at) = self.place(key, now)
             && let Some(entry) = self.entries.get_mut(at)
         {
-            *entry = (key, tat);
+            *entry = (rest(key), tat);
             self.len = self.len.max(at + 1);
         }
     }
@@ -140,16 +149,23 @@ impl Cell {
     fn place(&self, key: u64, now: u64) -> Option<usize> {
         let used = self.used();
         used.iter()
-            .position(|(owner, _)| *owner == key)
+            .position(|(owner, _)| *owner == rest(key))
             .or_else(|| used.iter().position(|(_, tat)| *tat <= now))
             .or_else(|| (self.len < WAYS).then_some(self.len))
     }
 }
 
+/// What is kept of a key. The lowest eight bits are among those that choose the cell, so nothing is lost.
+fn rest(key: u64) -> u64 {
+    key >> 8
+}
+
 fn number(bytes: &[u8]) -> u64 {
-    bytes
-        .first_chunk()
-        .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    let mut number = [0; 8];
+    for (to, from) in number.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    u64::from_le_bytes(number)
 }
 
 #[cfg(test)]

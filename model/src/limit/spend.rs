@@ -143,7 +143,25 @@ impl From<Unavailable> for No {
     }
 }
 
-impl Charge<'_> {
+impl<'a> Charge<'a> {
+    fn new(limit: &'a Limit, key: u64) -> Self {
+        Self {
+            limit,
+            key,
+            name: CellName::of(limit.origin(), key),
+            cell: Cell::default(),
+            version: 0,
+        }
+    }
+
+    /// Reads, takes and writes.
+    fn make(&mut self, budgets: &mut impl Budgets) -> Result<(), No> {
+        self.read(budgets)?;
+        let now = budgets.now();
+        self.take(now, budgets)?;
+        self.write(budgets)
+    }
+
     fn read(&mut self, budgets: &mut impl Budgets) -> Result<(), No> {
         (self.cell, self.version) = budgets.read(&self.name)?;
         Ok(())
@@ -213,81 +231,99 @@ pub fn spend<'a, 'h, B: Budgets>(
     headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
     hasher: &(impl Hasher + Clone),
     budgets: &mut B,
-    mut note: impl FnMut(&'a Limit, Outcome),
+    note: impl FnMut(&'a Limit, Outcome),
 ) -> Result<(), Exceeded<'a>> {
-    let mut refusal = None;
-    let mut turn_down = |limit: &'a Limit, no: No, refusal: &mut Option<(&'a Limit, u64)>| {
-        let (outcome, wait) = match (no, limit.mode, limit.on_error) {
-            (No::Wait(_), LimitMode::Shadow, _) => (Outcome::ShadowDenied, None),
-            (No::Wait(wait), LimitMode::Enforce, _) => (Outcome::Denied, Some(wait)),
-            (No::Unknown, LimitMode::Enforce, OnError::Deny) => {
-                (Outcome::Unchecked, Some(NANOSECONDS))
-            }
-            (No::Unknown, _, _) => (Outcome::Unchecked, None),
-        };
-        note(limit, outcome);
-        if let Some(wait) = wait
-            && refusal.is_none_or(|(_, longest)| wait > longest)
-        {
-            *refusal = Some((limit, wait));
-        }
-    };
-    let mut charges: Vec<Charge<'a>> = Vec::new();
-    for limit in route.limits.iter() {
+    let charge = |limit: &'a Limit| {
         let key = limit.key(
             hasher.clone(),
             route.caller.as_ref(),
             route.limits.method,
             headers.clone(),
         );
-        let mut charge = Charge {
+        Charge::new(limit, key)
+    };
+    let mut verdict = Verdict {
+        note,
+        refusal: None,
+    };
+    let mut limits = route.limits.iter();
+    match (limits.next(), limits.next()) {
+        (None, _) => return Ok(()),
+        // By far the most usual: nothing to be given back, and nothing on the heap.
+        (Some(limit), None) => verdict.hear(limit, charge(limit).make(budgets)),
+        _ => spend_all(
+            route.limits.iter().map(charge).collect(),
+            budgets,
+            &mut verdict,
+        ),
+    }
+    match verdict.refusal {
+        None => Ok(()),
+        Some((limit, wait)) => Err(Exceeded {
             limit,
-            key,
-            name: CellName::of(limit.origin(), key),
-            cell: Cell::default(),
-            version: 0,
-        };
-        match charge.read(budgets) {
-            Ok(()) => charges.push(charge),
-            Err(no) => turn_down(limit, no, &mut refusal),
-        }
+            limits: route.limits,
+            retry_after: wait.div_ceil(NANOSECONDS).max(1),
+            service: route.service,
+        }),
     }
+}
+
+/// First looks at all budgets, then charges them.
+fn spend_all<'a, N: FnMut(&'a Limit, Outcome)>(
+    mut charges: Vec<Charge<'a>>,
+    budgets: &mut impl Budgets,
+    verdict: &mut Verdict<'a, N>,
+) {
+    charges.retain_mut(|charge| verdict.keep(charge.limit, charge.read(budgets)));
     let now = budgets.now();
-    charges.retain_mut(|charge| match charge.take(now, budgets) {
-        Ok(()) => true,
-        Err(no) => {
-            turn_down(charge.limit, no, &mut refusal);
-            false
+    charges.retain_mut(|charge| verdict.keep(charge.limit, charge.take(now, budgets)));
+    charges.retain_mut(|charge| {
+        if verdict.refusal.is_some() {
+            return false;
         }
+        verdict.keep(charge.limit, charge.write(budgets))
     });
-    let mut charged = Vec::with_capacity(charges.len());
-    for mut charge in charges {
-        if refusal.is_some() {
-            break;
-        }
-        match charge.write(budgets) {
-            Ok(()) => charged.push(charge),
-            Err(no) => turn_down(charge.limit, no, &mut refusal),
+    // Those that are left were charged.
+    for charge in &mut charges {
+        match verdict.refusal {
+            None => verdict.hear(charge.limit, Ok(())),
+            Some(_) => charge.undo(budgets),
         }
     }
-    match refusal {
-        None => {
-            for charge in charged {
-                note(charge.limit, Outcome::Allowed);
+}
+
+/// What the limits had to say.
+struct Verdict<'a, N> {
+    note: N,
+    /// The limit that needs the longest wait.
+    refusal: Option<(&'a Limit, u64)>,
+}
+
+impl<'a, N: FnMut(&'a Limit, Outcome)> Verdict<'a, N> {
+    fn hear(&mut self, limit: &'a Limit, said: Result<(), No>) {
+        let (outcome, wait) = match (said, limit.mode, limit.on_error) {
+            (Ok(()), _, _) => (Outcome::Allowed, None),
+            (Err(No::Wait(_)), LimitMode::Shadow, _) => (Outcome::ShadowDenied, None),
+            (Err(No::Wait(wait)), LimitMode::Enforce, _) => (Outcome::Denied, Some(wait)),
+            (Err(No::Unknown), LimitMode::Enforce, OnError::Deny) => {
+                (Outcome::Unchecked, Some(NANOSECONDS))
             }
-            Ok(())
+            (Err(No::Unknown), _, _) => (Outcome::Unchecked, None),
+        };
+        (self.note)(limit, outcome);
+        if let Some(wait) = wait
+            && self.refusal.is_none_or(|(_, longest)| wait > longest)
+        {
+            self.refusal = Some((limit, wait));
         }
-        Some((limit, wait)) => {
-            for mut charge in charged {
-                charge.undo(budgets);
-            }
-            Err(Exceeded {
-                limit,
-                limits: route.limits,
-                retry_after: wait.div_ceil(NANOSECONDS).max(1),
-                service: route.service,
-            })
+    }
+
+    /// Hears only what is against the request; `true`: nothing.
+    fn keep(&mut self, limit: &'a Limit, said: Result<(), No>) -> bool {
+        if said.is_err() {
+            self.hear(limit, said);
         }
+        said.is_ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Limits, good and bad; what they are called; and which requests share a budget.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::DefaultHasher;
 
 use super::*;
 use crate::{

@@ -9,7 +9,10 @@ use super::*;
 use crate::{
     config::Config,
     decide::{Decision, decide},
-    limit::{Origin, cell::WAYS},
+    limit::{
+        Origin,
+        cell::{LONGEST, WAYS},
+    },
     request::{
         Caller, Peer, Request,
         tests::{config, pairs},
@@ -199,8 +202,8 @@ fn a_cell_without_a_place() {
         world.check("t: 1", "+ | header:allowed");
         let busy = world.memory.now + 1;
         for (cell, _) in world.memory.cells.values_mut() {
-            for key in 0..WAYS as u64 - 1 {
-                cell.set(key, busy, 0);
+            for n in 1..WAYS as u64 {
+                cell.set(n << 14, busy, 0);
             }
         }
         // The key that has a place keeps it.
@@ -208,8 +211,8 @@ fn a_cell_without_a_place() {
         let names: Vec<CellName> = world.memory.cells.keys().copied().collect();
         for (cell, _) in world.memory.cells.values_mut() {
             *cell = Cell::default();
-            for key in 0..WAYS as u64 {
-                cell.set(key, busy, 0);
+            for n in 0..WAYS as u64 {
+                cell.set(n << 14, busy, 0);
             }
         }
         world.check("t: 1", want);
@@ -226,10 +229,10 @@ fn a_cell_without_a_place() {
 fn empty_all(memory: &mut Memory) {
     let until = memory.now + 3600 * SECOND;
     for (cell, version) in memory.cells.values_mut() {
-        let mut bytes = [0; WAYS * 16];
+        let mut bytes = [0; LONGEST];
         let len = cell.to_bytes(&mut bytes);
-        for entry in bytes[..len].chunks_mut(16) {
-            entry[8..].copy_from_slice(&until.to_le_bytes());
+        for entry in bytes[..len].chunks_mut(LONGEST / WAYS) {
+            entry[7..].copy_from_slice(&until.to_le_bytes());
         }
         *cell = Cell::from_bytes(&bytes[..len]);
         *version += 1;
@@ -391,9 +394,9 @@ fn threads_share_a_budget_exactly() {
         .iter()
         .filter(|(name, _)| name.as_bytes().starts_with(b"ist1i"))
         .map(|(_, (cell, _))| {
-            let mut bytes = [0; WAYS * 16];
+            let mut bytes = [0; LONGEST];
             cell.to_bytes(&mut bytes);
-            u64::from_le_bytes(*bytes[8..16].first_chunk().expect("eight bytes"))
+            u64::from_le_bytes(*bytes[7..15].first_chunk().expect("eight bytes"))
         })
         .collect();
     assert_eq!(owed, [60 * day / 100]);
