@@ -34,6 +34,10 @@ const HEADERS: [&str; 8] = [
 /// Clock ticks of `/proc/<pid>/stat`: part of Linux's interface to programs, whatever the kernel itself uses.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Ours, and ours with a rate limit: what that costs is told apart.
+const ISTHMUS: &str = "isthmus";
+const LIMITED: &str = "limited";
+
 struct Options {
     rounds: usize,
     seconds: u32,
@@ -92,9 +96,9 @@ fn variants(dir: &WorkDir, also: &[PathBuf]) -> Result<Vec<Variant>> {
     let mut filters = vec![
         ("bare".to_owned(), Filter::Bare),
         ("noop".to_owned(), Filter::Noop(noop)),
-        ("isthmus".to_owned(), Filter::Isthmus(artifact::filter()?)),
+        (ISTHMUS.to_owned(), Filter::Isthmus(artifact::filter()?)),
+        (LIMITED.to_owned(), Filter::Limited(artifact::filter()?)),
         ("lua".to_owned(), Filter::Lua),
-        ("limited".to_owned(), Filter::Limited(artifact::filter()?)),
         ("local_ratelimit".to_owned(), Filter::LocalRateLimit),
     ];
     for file in also {
@@ -180,13 +184,13 @@ fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
         "{:<15} {:>10}  {:<17} {:>10}",
         "filter", "µs/request", "(min-max)", "over bare"
     );
+    let column = |at: usize| {
+        rounds
+            .iter()
+            .filter_map(move |round| round.get(at).copied())
+    };
     let mut object = Map::new();
     for (at, Variant { name, .. }) in variants.iter().enumerate() {
-        let column = |at: usize| {
-            rounds
-                .iter()
-                .filter_map(move |round| round.get(at).copied())
-        };
         let summary = Summary::of(column(at));
         // Compared round by round, as the machine's speed drifts.
         let over = median(column(at).zip(column(0)).map(|(cost, bare)| cost - bare));
@@ -204,6 +208,15 @@ fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
                 "over_bare": round(over),
             }),
         );
+    }
+    let place = |name: &str| variants.iter().position(|variant| variant.name == name);
+    if let (Some(limited), Some(isthmus)) = (place(LIMITED), place(ISTHMUS)) {
+        let pairs = column(limited).zip(column(isthmus));
+        let over = median(pairs.map(|(limited, isthmus)| limited - isthmus));
+        println!("a rate limit, round by round: {over:+.1}");
+        if let Some(Value::Object(limited)) = object.get_mut(LIMITED) {
+            limited.insert("over_isthmus".to_owned(), json!(round(over)));
+        }
     }
     if as_json {
         println!("{}", Value::Object(object));
