@@ -1,5 +1,5 @@
-//! CPU time that Envoy spends on a request: without a filter, with one that does nothing, with ours, and with a Lua script
-//! that does the same job.
+//! CPU time that Envoy spends on a request: without a filter, with one that does nothing, with ours, with a Lua script
+//! that does the same job, with ours and a rate limit, and with Envoy's own rate limit alone.
 //!
 //! One Envoy with a listener for each, so that nothing but the filter differs, and measured in turns, so that whatever
 //! else the machine does hits all of them alike. What counts is the process's CPU time, not latency or throughput, which say more about
@@ -32,6 +32,10 @@ const HEADERS: [&str; 8] = [
     "user-agent: orders/4.2 (linux; x86_64)",
     "x-request-id: 3f2b8c1e-5d2f-4d0a-9c55-0d6c1a7e8b90",
 ];
+
+/// Ours, and ours with a rate limit: what that costs is told apart.
+const ISTHMUS: &str = "isthmus";
+const LIMITED: &str = "limited";
 
 struct Options {
     rounds: usize,
@@ -91,8 +95,10 @@ fn variants(dir: &WorkDir, also: &[PathBuf]) -> Result<Vec<Variant>> {
     let mut filters = vec![
         ("bare".to_owned(), Filter::Bare),
         ("noop".to_owned(), Filter::Noop(noop)),
-        ("isthmus".to_owned(), Filter::Isthmus(artifact::filter()?)),
+        (ISTHMUS.to_owned(), Filter::Isthmus(artifact::filter()?)),
+        (LIMITED.to_owned(), Filter::Limited(artifact::filter()?)),
         ("lua".to_owned(), Filter::Lua),
+        ("local_ratelimit".to_owned(), Filter::LocalRateLimit),
     ];
     for file in also {
         let name = file.file_stem().unwrap_or(file.as_os_str());
@@ -160,21 +166,21 @@ fn measure(pid: u32, port: &Port, seconds: u32) -> Result<f64> {
 
 fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
     println!(
-        "{:<10} {:>10}  {:<17} {:>10}",
+        "{:<15} {:>10}  {:<17} {:>10}",
         "filter", "µs/request", "(min-max)", "over bare"
     );
+    let column = |at: usize| {
+        rounds
+            .iter()
+            .filter_map(move |round| round.get(at).copied())
+    };
     let mut object = Map::new();
     for (at, Variant { name, .. }) in variants.iter().enumerate() {
-        let column = |at: usize| {
-            rounds
-                .iter()
-                .filter_map(move |round| round.get(at).copied())
-        };
         let summary = Summary::of(column(at));
         // Compared round by round, as the machine's speed drifts.
         let over = median(column(at).zip(column(0)).map(|(cost, bare)| cost - bare));
         println!(
-            "{name:<10} {:>10.1}  {:<17} {over:>+10.1}",
+            "{name:<15} {:>10.1}  {:<17} {over:>+10.1}",
             summary.median,
             format!("({:.1}-{:.1})", summary.min, summary.max),
         );
@@ -187,6 +193,15 @@ fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
                 "over_bare": round(over),
             }),
         );
+    }
+    let place = |name: &str| variants.iter().position(|variant| variant.name == name);
+    if let (Some(limited), Some(isthmus)) = (place(LIMITED), place(ISTHMUS)) {
+        let pairs = column(limited).zip(column(isthmus));
+        let over = median(pairs.map(|(limited, isthmus)| limited - isthmus));
+        println!("a rate limit, round by round: {over:+.1}");
+        if let Some(Value::Object(limited)) = object.get_mut(LIMITED) {
+            limited.insert("over_isthmus".to_owned(), json!(round(over)));
+        }
     }
     if as_json {
         println!("{}", Value::Object(object));

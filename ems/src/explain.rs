@@ -120,6 +120,7 @@ fn decide_and_follow(
         Decision::Route(route) => {
             answer.step("region", region_words(&route));
             answer.step("access", format!("granted: {}", route.granted));
+            answer.step("limits", limit_words(&route));
             follow(&route, resources, answer);
         }
     }
@@ -155,6 +156,15 @@ fn region_words(route: &Route<'_>) -> String {
         Kind::Local => format!("{}: this one", route.region),
         Kind::Remote => format!("{}: through its gateways", route.region),
         Kind::Any => "any: the nearest with healthy endpoints, this one first".to_owned(),
+    }
+}
+
+/// Whose budgets are asked. What is left of them only the Envoy knows.
+fn limit_words(route: &Route<'_>) -> String {
+    match route.kind {
+        Kind::Remote => "those of the other region, at its gateway".to_owned(),
+        Kind::Local | Kind::Any if route.limits.is_empty() => "none".to_owned(),
+        Kind::Local | Kind::Any => format!("{}, at this Envoy", route.limits),
     }
 }
 

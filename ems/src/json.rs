@@ -1,6 +1,7 @@
 //! Canonical protobuf JSON of the schema's messages: one codec for the HTTP API, for files and for the CLI.
 //!
-//! Unknown fields are errors: a field that is misspelt and passed over would be a policy that nobody applies.
+//! Unknown fields are errors: a field that is misspelt and passed over would be a policy that nobody applies. Beyond the
+//! canonical form, a text may stand for a list of one text, as people write it: `per: caller`.
 
 mod sift;
 
@@ -24,13 +25,16 @@ pub fn read<M: Message + Name + Default>(text: &[u8]) -> Result<M, Invalid> {
             .map_err(|_| Invalid::one("", "has more text after the message"))?;
         Ok(message)
     });
-    read.map_err(|first| match serde_json::from_slice(text) {
-        Ok(mut value) => descriptor::<M>()
-            .map(|message| sift::sift(&mut value, &message))
-            .ok()
-            .and_then(Invalid::all)
-            .unwrap_or(first),
-        Err(_) => first,
+    read.or_else(|first| {
+        let Ok(value) = serde_json::from_slice(text) else {
+            return Err(first);
+        };
+        match read_parts(value) {
+            // It was only not canonical.
+            Ok((message, faults)) if faults.is_empty() => Ok(message),
+            Ok((_, faults)) => Err(Invalid::all(faults).unwrap_or(first)),
+            Err(error) => Err(error),
+        }
     })
 }
 

@@ -17,7 +17,7 @@ pub use parse::RETRY_CONDITIONS;
 
 use std::{fmt, net::IpAddr, time::Duration};
 
-use isthmus_model::{RegionName, ServiceName, VersionLabel};
+use isthmus_model::{Limit, RegionName, ServiceName, VersionLabel};
 
 /// A service and the policy of its cluster.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +32,8 @@ pub struct Service {
     pub access: Option<Vec<CallerPattern>>,
     /// Whether callers may pin a version.
     pub allow_version_pins: bool,
+    /// How much callers may ask of each Envoy.
+    pub rate_limits: Vec<Limit>,
 }
 
 /// How requests are sent to a service. `Default` is what a service has when nothing is said.

@@ -83,6 +83,26 @@ mod host {
         pub(super) fn proxy_increment_metric(id: u32, by: i64) -> u32;
         pub(super) fn proxy_set_tick_period_milliseconds(period: u32) -> u32;
         pub(super) fn proxy_set_effective_context(context: u32) -> u32;
+        pub(super) fn proxy_get_shared_data(
+            key: *const u8,
+            key_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+            version: *mut u32,
+        ) -> u32;
+        pub(super) fn proxy_set_shared_data(
+            key: *const u8,
+            key_size: usize,
+            data: *const u8,
+            size: usize,
+            version: u32,
+        ) -> u32;
+    }
+
+    // WASI, of which Proxy-Wasm hosts have this: their own ABI knows only the time of day, which may be set back.
+    #[link(wasm_import_module = "wasi_snapshot_preview1")]
+    unsafe extern "C" {
+        pub(super) fn clock_time_get(clock: u32, precision: u64, time: *mut u64) -> u32;
     }
 }
 
@@ -122,6 +142,10 @@ pub(crate) enum Level {
 
 const PLUGIN_CONFIGURATION: u32 = 7;
 const COUNTER: u32 = 0;
+/// The status of what is not there.
+pub(crate) const NOT_FOUND: u32 = 1;
+const CAS_MISMATCH: u32 = 8;
+const MONOTONIC: u32 = 1;
 
 fn ok(status: u32) -> HostResult<()> {
     match status {
@@ -271,6 +295,50 @@ pub(crate) fn set_tick_period(milliseconds: u32) -> HostResult<()> {
 pub(crate) fn set_effective_context(context: u32) -> HostResult<()> {
     // SAFETY: only a number is passed.
     ok(unsafe { host::proxy_set_effective_context(context) })
+}
+
+/// A value that all VMs of this id share, in all threads, and the version under which it can be replaced. `None`: there is
+/// no such value.
+pub(crate) fn shared_data(key: &[u8]) -> HostResult<Option<(Vec<u8>, u32)>> {
+    let mut version = 0;
+    let data = take(|data, size| {
+        // SAFETY: the host reads the slice and writes to three locals.
+        unsafe {
+            host::proxy_get_shared_data(key.as_ptr(), key.len(), data, size, &raw mut version)
+        }
+    });
+    match data {
+        Ok(data) => Ok(Some((data, version))),
+        Err(HostError(NOT_FOUND)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces a shared value if it still has this version (0: whatever it has), or creates it: whatever the version, a value
+/// that is not there has none. `false`: it has another version.
+pub(crate) fn set_shared_data(key: &[u8], value: &[u8], version: u32) -> HostResult<bool> {
+    // SAFETY: the host reads both slices and keeps copies.
+    let status = unsafe {
+        host::proxy_set_shared_data(
+            key.as_ptr(),
+            key.len(),
+            value.as_ptr(),
+            value.len(),
+            version,
+        )
+    };
+    match status {
+        CAS_MISMATCH => Ok(false),
+        status => ok(status).map(|()| true),
+    }
+}
+
+/// Nanoseconds of a clock that never goes back, the same for all threads.
+pub(crate) fn monotonic_time() -> u64 {
+    let mut time = 0;
+    // SAFETY: the host writes to the local. Without a clock it is always 0, and no budget refills.
+    let _ = unsafe { host::clock_time_get(MONOTONIC, 0, &raw mut time) };
+    time
 }
 
 /// Tells the host which version of the ABI this is. For a module of 0.2.0 Envoy forgets the route when a header of the

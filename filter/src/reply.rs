@@ -1,6 +1,6 @@
 //! The reply to a request that is turned away, for HTTP and for gRPC callers.
 
-use isthmus_model::{RawHeaders, Refusal};
+use isthmus_model::{Exceeded, RawHeaders, Refusal};
 
 use crate::pairs;
 
@@ -20,17 +20,31 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The reply for a refusal, with a receipt if there is one.
+    /// The reply for a refusal, with a receipt if there is one. A limit that was exceeded says when to come again: in the
+    /// header that everybody knows, and in those of draft-ietf-httpapi-ratelimit-headers.
     pub(crate) fn new(
         names: &RawHeaders,
         refusal: &Refusal,
         is_grpc: bool,
         receipt: Option<&str>,
+        exceeded: Option<&Exceeded<'_>>,
     ) -> Self {
         let code = refusal.code();
+        let wait = exceeded.map(|exceeded| {
+            (
+                exceeded.retry_after.to_string(),
+                exceeded.policy(),
+                exceeded.state(),
+            )
+        });
         let mut headers = vec![(names.error.as_str(), code.as_str())];
         if !is_grpc {
             headers.push(("content-type", "application/json"));
+        }
+        if let Some((seconds, policy, state)) = &wait {
+            headers.push(("retry-after", seconds));
+            headers.push(("ratelimit-policy", policy));
+            headers.push(("ratelimit", state));
         }
         if let Some(receipt) = receipt {
             headers.push((&names.receipt, receipt));

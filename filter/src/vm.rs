@@ -5,12 +5,13 @@
 use std::cell::RefCell;
 
 use isthmus_model::{
-    Caller, Code, Config, Decision, Field, Kind, Mode, Peer, RawHeaders, Refusal, Request, Route,
-    decide, write_receipt,
+    Caller, Code, Config, Decision, Exceeded, Field, Kind, Mode, Peer, RawHeaders, Refusal,
+    Request, Route, decide, spend, write_receipt,
 };
 
 use crate::{
     abi::{self, Action, HostError, HostResult, Level, Map},
+    budgets::{Seeded, SharedData},
     counts::{self, Counts},
     edits::{Edit, Texts, edits},
     load::load,
@@ -45,6 +46,8 @@ struct Vm {
     counts: Counts,
     counters: Vec<u32>,
     texts: Texts,
+    /// There as soon as a config has limits.
+    seed: Option<Seeded>,
 }
 
 /// A plugin's configuration has come. `false` makes Envoy keep what it has.
@@ -110,6 +113,9 @@ impl Vm {
                 .map(|name| abi::define_counter(&name))
                 .collect::<HostResult<_>>()?;
         }
+        if config.has_limits() && self.seed.is_none() {
+            self.seed = Some(Seeded::find()?);
+        }
         abi::set_tick_period(FLUSH_MILLISECONDS)?;
         if !self.configs.has(root) {
             self.mark = Some(owner::mark(root, self.mark)?);
@@ -165,10 +171,18 @@ impl Vm {
             server_name: server_name.as_deref(),
         };
         let caller = Caller::parse(config, &request, peer);
-        let decision = match &caller {
+        let mut decision = match &caller {
             Ok(caller) => decide(config, caller),
             Err(refusal) => Decision::Reject(refusal.clone()),
         };
+        let mut exceeded = None;
+        if let Decision::Route(route) = &decision
+            && !route.limits.is_empty()
+            && let Err(limit) = charge(route, &bytes, self.seed.as_ref(), &mut self.counts)
+        {
+            decision = Decision::Reject(limit.refusal());
+            exceeded = Some(limit);
+        }
         match &decision {
             Decision::Route(route) => {
                 let spoofed = request.destination() != Field::Absent;
@@ -190,12 +204,13 @@ impl Vm {
             Decision::Reject(refusal) => {
                 self.counts.add(&decision);
                 let receipt = (request.asks_for_receipt() && config.debug())
-                    .then(|| receipt_text(config, &decision));
+                    .then(|| receipt_text(config, &decision, exceeded.as_ref()));
                 refuse(&Reply::new(
                     names,
                     refusal,
                     request.is_grpc(),
                     receipt.as_deref(),
+                    exceeded.as_ref(),
                 ))
             }
         }
@@ -229,14 +244,34 @@ fn send_on<'a>(edits: impl Iterator<Item = Edit<'a>>, spoofed: bool) -> HostResu
     Ok(())
 }
 
+/// Charges the limits that a request meets. `bytes` are its headers, which are gone through again only here.
+fn charge<'a>(
+    route: &Route<'a>,
+    bytes: &[u8],
+    seed: Option<&Seeded>,
+    counts: &mut Counts,
+) -> Result<(), Exceeded<'a>> {
+    // A config with limits is not in force without a seed.
+    let Some(seed) = seed else {
+        return Ok(());
+    };
+    spend(
+        route,
+        Pairs::new(bytes),
+        seed.hasher(),
+        &mut SharedData,
+        |limit, outcome| counts.add_limit(limit.kind(), outcome),
+    )
+}
+
 fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>) -> Receipt {
     let change = if !config.debug() {
         Change::Strip
     } else if route.kind == Kind::Local {
         // What comes from this region passed no gateway, so a receipt in it is not one of ours.
-        Change::Replace(receipt_text(config, decision))
+        Change::Replace(receipt_text(config, decision, None))
     } else {
-        Change::Add(receipt_text(config, decision))
+        Change::Add(receipt_text(config, decision, None))
     };
     Receipt {
         header: config.headers().receipt.clone(),
@@ -244,10 +279,14 @@ fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>) -> Recei
     }
 }
 
-fn receipt_text(config: &Config, decision: &Decision<'_>) -> String {
+fn receipt_text(
+    config: &Config,
+    decision: &Decision<'_>,
+    exceeded: Option<&Exceeded<'_>>,
+) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = write_receipt(&mut text, config, decision);
+    let _ = write_receipt(&mut text, config, decision, exceeded);
     text
 }
 
@@ -266,7 +305,7 @@ fn refuse(reply: &Reply) -> Action {
 /// For what should not happen. Whether the caller speaks gRPC may not be known; Envoy finds that out by itself.
 fn refuse_internal(names: &RawHeaders, message: &'static str, counts: &mut Counts) -> Action {
     let refusal = Refusal::new(Code::Internal, message);
-    let reply = Reply::new(names, &refusal, false, None);
+    let reply = Reply::new(names, &refusal, false, None, None);
     counts.add(&Decision::Reject(refusal));
     refuse(&reply)
 }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     access::{Identity, Rule},
+    limit::{Limit, RawLimit},
     name::{Name, RegionName, ServiceName},
 };
 
@@ -132,6 +133,9 @@ pub struct RawService {
     /// Whether callers may pin a version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_pins: bool,
+    /// How much callers may ask for: the limits of each Envoy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<RawLimit>,
 }
 
 /// One thing wrong with a config, and where.
@@ -194,7 +198,14 @@ pub struct Config {
     trust_domain: String,
     debug: bool,
     headers: Headers,
-    rules: BTreeMap<ServiceName, Rule>,
+    services: BTreeMap<ServiceName, Service>,
+}
+
+/// What is said of one service.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) rule: Rule,
+    pub(crate) limits: Vec<Limit>,
 }
 
 impl Config {
@@ -266,12 +277,20 @@ impl Config {
         &self.default_region
     }
 
-    /// The rule of a service of this region.
-    pub(crate) fn rule(&self, service: &Name<'_>) -> Option<&Rule> {
-        if self.rules.is_empty() {
+    /// What is said of a service of this region.
+    pub(crate) fn service(&self, service: &Name<'_>) -> Option<&Service> {
+        if self.services.is_empty() {
             return None;
         }
-        self.rules.get(service.as_str())
+        self.services.get(service.as_str())
+    }
+
+    /// Whether any service has limits.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.services
+            .values()
+            .any(|service| !service.limits.is_empty())
     }
 }
 

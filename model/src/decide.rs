@@ -1,12 +1,15 @@
 //! The routing decision: one pure function, run by the Wasm filter and by `ems explain` alike.
 //!
-//! It takes no time: nothing that is decided today depends on it.
+//! It takes no time: nothing that it decides depends on it. Which rate limits a request meets is part of the decision;
+//! whether their budgets have something left, and at what time, is asked afterwards ([`spend`](crate::limit::spend)), and only where
+//! there are any.
 
 use std::fmt;
 
 use crate::{
-    access::{Granted, Identity},
+    access::{Granted, Identity, Rule},
     config::{Config, DefaultRegion, Mode},
+    limit::Limits,
     name::{ANY_REGION, write_cluster_name},
     refusal::{Code, Refusal},
     request::{Caller, Wish},
@@ -55,6 +58,8 @@ pub struct Route<'a> {
     pub hops: u8,
     /// Why the caller may.
     pub granted: Granted<'a>,
+    /// The rate limits that it meets here. For a remote destination none: its gateway knows them.
+    pub limits: Limits<'a>,
 }
 
 impl Route<'_> {
@@ -76,7 +81,7 @@ pub enum Decision<'a> {
     Reject(Refusal),
 }
 
-/// Decides: loop check, region, access, destination, in this order.
+/// Decides: loop check, region, access, which limits, destination, in this order.
 #[must_use]
 pub fn decide<'a>(config: &'a Config, caller: &'a Caller<'a>) -> Decision<'a> {
     match route(config, caller) {
@@ -97,8 +102,14 @@ fn route<'a>(config: &'a Config, caller: &'a Caller<'a>) -> Result<Route<'a>, Re
         Mode::Outbound => find_region(config, &caller.region)?,
         Mode::Gateway => own_region(config, &caller.region)?,
     };
-    let granted = check_access(config, caller, kind)?;
-    let version = check_pin(config, caller, kind)?;
+    // What the config says of services is for those of this region.
+    let service = match kind {
+        Kind::Remote => None,
+        Kind::Local | Kind::Any => config.service(&caller.service),
+    };
+    let rule = service.map(|service| &service.rule);
+    let granted = check_access(config, caller, kind, rule)?;
+    let version = check_pin(config, caller, kind, rule)?;
     Ok(Route {
         service: &caller.service,
         version,
@@ -113,6 +124,9 @@ fn route<'a>(config: &'a Config, caller: &'a Caller<'a>) -> Result<Route<'a>, Re
             Mode::Gateway => 1,
         },
         granted,
+        limits: service.map_or(Limits::NONE, |service| {
+            Limits::of(&service.limits, caller.method)
+        }),
     })
 }
 
@@ -154,12 +168,13 @@ fn check_access<'a>(
     config: &'a Config,
     caller: &Caller<'_>,
     kind: Kind,
+    rule: Option<&'a Rule>,
 ) -> Result<Granted<'a>, Refusal> {
     if kind == Kind::Remote {
         return Ok(Granted::Elsewhere);
     }
     let granted = match config.mode() {
-        Mode::Outbound => match config.rule(&caller.service) {
+        Mode::Outbound => match rule {
             None => Some(Granted::Open),
             Some(rule) => rule.grants_own_caller(),
         },
@@ -184,7 +199,7 @@ fn check_access<'a>(
                     ),
                 ));
             }
-            match config.rule(&caller.service) {
+            match rule {
                 None => Some(Granted::Open),
                 Some(rule) => rule.grants(peer),
             }
@@ -206,6 +221,7 @@ fn check_pin<'a>(
     config: &Config,
     caller: &'a Caller<'_>,
     kind: Kind,
+    rule: Option<&Rule>,
 ) -> Result<Option<&'a str>, Refusal> {
     let Some(version) = caller.version.as_deref() else {
         return Ok(None);
@@ -214,10 +230,7 @@ fn check_pin<'a>(
     if kind == Kind::Remote {
         return Ok(None);
     }
-    if config
-        .rule(&caller.service)
-        .is_some_and(|rule| rule.allow_pins())
-    {
+    if rule.is_some_and(Rule::allow_pins) {
         return Ok(Some(version));
     }
     Err(Refusal::new(

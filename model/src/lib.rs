@@ -5,11 +5,13 @@
 //!
 //! ```text
 //! headers -> Request::collect -> Caller::parse -> decide -> Route | Reject
+//!                                                   Route -> spend -> passes | Exceeded
 //! ```
 
 pub mod access;
 pub mod config;
 pub mod decide;
+pub mod limit;
 pub mod name;
 pub mod receipt;
 pub mod refusal;
@@ -21,6 +23,7 @@ mod testing;
 pub use access::{Granted, Identity, Pattern};
 pub use config::{Config, ConfigError, Headers, Mode, RawConfig, RawHeaders, RawService};
 pub use decide::{Decision, Kind, Route, decide};
+pub use limit::{Budgets, Exceeded, Limit, LimitKind, Limits, Outcome, Unavailable, spend};
 pub use name::{ANY_REGION, ClusterName, Name, NameError, RegionName, ServiceName, VersionLabel};
 pub use receipt::write_receipt;
 pub use refusal::{Code, Refusal};

@@ -5,9 +5,9 @@
 
 use std::fmt::{self, Write};
 
-use crate::{config::Config, decide::Decision};
+use crate::{config::Config, decide::Decision, limit::Exceeded, refusal::Code};
 
-/// Writes the receipt of a decision. No limits are consulted yet, so none are named.
+/// Writes the receipt of a decision, and of the limit that did not let it come true, if there is one.
 ///
 /// # Errors
 /// Those of the writer.
@@ -15,6 +15,7 @@ pub fn write_receipt(
     out: &mut impl Write,
     config: &Config,
     decision: &Decision<'_>,
+    exceeded: Option<&Exceeded<'_>>,
 ) -> fmt::Result {
     // Everything between the quotes is a checked name or text: none of it can hold a quote.
     write!(
@@ -24,6 +25,15 @@ pub fn write_receipt(
         config.mode().as_str(),
         config.version()
     )?;
+    if let Some(exceeded) = exceeded {
+        return write!(
+            out,
+            ";refused={};limit=\"{}\";limits=\"{}\"",
+            Code::RateLimited,
+            exceeded.limit,
+            exceeded.limits
+        );
+    }
     match decision {
         Decision::Route(route) => {
             write!(
@@ -36,6 +46,9 @@ pub fn write_receipt(
             out.write_char('"')?;
             if let Some(caller) = &route.caller {
                 write!(out, ";caller=\"{caller}\"")?;
+            }
+            if !route.limits.is_empty() {
+                write!(out, ";limits=\"{}\"", route.limits)?;
             }
             Ok(())
         }

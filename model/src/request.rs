@@ -28,6 +28,20 @@ pub enum Field<'a> {
 }
 
 impl<'a> Field<'a> {
+    /// Looks for one header.
+    pub(crate) fn find(
+        headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+        name: &str,
+    ) -> Self {
+        let mut field = Self::Absent;
+        for (other, value) in headers {
+            if other == name.as_bytes() {
+                field.put(value);
+            }
+        }
+        field
+    }
+
     fn put(&mut self, value: &'a [u8]) {
         *self = match self {
             Self::Absent => Self::Once(value),
@@ -139,6 +153,13 @@ impl<'a> Request<'a> {
             == Some(identity.service().as_bytes())
     }
 
+    /// The path without its query: for gRPC the method.
+    fn method(&self) -> &'a [u8] {
+        let end = self.path.iter().position(|&b| b == b'?');
+        end.and_then(|end| self.path.get(..end))
+            .unwrap_or(self.path)
+    }
+
     /// The gRPC service in the path, where this is a call of the gRPC family.
     fn grpc_service(&self) -> Option<&'a [u8]> {
         if !self.content_type.starts_with(b"application/grpc") {
@@ -209,6 +230,8 @@ pub struct Caller<'a> {
     pub region: Wish<'a>,
     /// Pinned version.
     pub version: Option<Name<'a>>,
+    /// The path without its query: for gRPC the method.
+    pub method: &'a [u8],
     /// At a gateway: who the peer certificate says it is, if it says so in our way.
     pub peer: Option<Identity<'a>>,
     /// At a gateway: whether the peer's own region says so.
@@ -259,6 +282,7 @@ impl<'a> Caller<'a> {
             service,
             region,
             version,
+            method: request.method(),
             peer: identity,
             vouched,
             passed_gateway,

@@ -254,6 +254,7 @@ impl Ems {
             arguments: node.envoy_arguments.clone(),
             admin,
             listen,
+            workers: 1,
         };
         Envoy::start(&self.dir, options)
     }

@@ -28,6 +28,8 @@ pub struct EnvoyOptions {
     pub admin: Port,
     /// The port that its listener will have.
     pub listen: Port,
+    /// Worker threads; one, unless a test is about several.
+    pub workers: u32,
 }
 
 /// A running Envoy.
@@ -53,6 +55,16 @@ impl Envoy {
         name: &str,
         bootstrap: impl FnOnce(&Port, &Port) -> Result<String>,
     ) -> Result<Envoy> {
+        Envoy::with_workers(dir, name, 1, bootstrap)
+    }
+
+    /// [`Envoy::with_bootstrap`] with so many worker threads.
+    pub fn with_workers(
+        dir: &WorkDir,
+        name: &str,
+        workers: u32,
+        bootstrap: impl FnOnce(&Port, &Port) -> Result<String>,
+    ) -> Result<Envoy> {
         let (admin, listen) = (Port::reserve()?, Port::reserve()?);
         let options = EnvoyOptions {
             name: name.to_owned(),
@@ -61,6 +73,7 @@ impl Envoy {
             arguments: Vec::new(),
             admin,
             listen,
+            workers,
         };
         Envoy::start(dir, options)
     }
@@ -74,7 +87,8 @@ impl Envoy {
             .arg(config)
             // Several Envoys share this machine; what hot restarts need would stay in shared memory after them.
             .arg("--disable-hot-restart")
-            .args(["--concurrency", "1", "--log-level", "warning"])
+            .args(["--concurrency", &options.workers.to_string()])
+            .args(["--log-level", "warning"])
             .args(&options.arguments);
         Ok(Envoy {
             process: Process::start(&options.name, dir, command)?,

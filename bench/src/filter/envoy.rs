@@ -9,6 +9,8 @@ const CONNECTION_MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.n
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
 const WASM: &str = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm";
 const LUA: &str = "type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua";
+const LOCAL_RATE_LIMIT: &str =
+    "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
 const STRING: &str = "type.googleapis.com/google.protobuf.StringValue";
 
 /// The filter's job in Lua: names checked, the region known, internal headers not from the caller.
@@ -50,6 +52,10 @@ pub(crate) enum Filter {
     Noop(PathBuf),
     /// This build of ours.
     Isthmus(PathBuf),
+    /// The same, and a rate limit that refuses nothing.
+    Limited(PathBuf),
+    /// Envoy's own rate limit of one Envoy, which refuses nothing; the route is fixed.
+    LocalRateLimit,
     /// The script.
     Lua,
 }
@@ -75,6 +81,8 @@ pub(crate) fn proxy<'a>(
             Filter::Bare => (&fixed, None),
             Filter::Noop(file) => (&fixed, Some(wasm(name, file, ""))),
             Filter::Isthmus(file) => (&chosen, Some(wasm(name, file, &filter_config()))),
+            Filter::Limited(file) => (&chosen, Some(wasm(name, file, &limited_config()))),
+            Filter::LocalRateLimit => (&fixed, Some(local_rate_limit())),
             Filter::Lua => (&chosen, Some(lua())),
         };
         listener(name, port, route, filter)
@@ -98,14 +106,42 @@ pub(crate) fn proxy<'a>(
 }
 
 fn filter_config() -> String {
+    config("us", &json!({}))
+}
+
+/// Limits are those of the own region, so this filter is in `eu`. It sets the same headers.
+fn limited_config() -> String {
+    let limit = json!({ "per": "caller", "requests": 1_000_000, "unit": "second" });
+    config("eu", &json!({ "limits": [limit] }))
+}
+
+fn config(region: &str, payments: &Value) -> String {
     json!({
         "version": "1",
-        "region": "us",
+        "region": region,
         "regions": ["eu", "us"],
         "caller": "us/orders",
-        "services": { "ledger": { "allow": ["us/payments"] } },
+        "services": { "ledger": { "allow": ["us/payments"] }, "payments": payments },
     })
     .to_string()
+}
+
+fn local_rate_limit() -> Value {
+    let always = json!({ "default_value": { "numerator": 100, "denominator": "HUNDRED" } });
+    json!({
+        "name": "local_ratelimit",
+        "typed_config": {
+            "@type": LOCAL_RATE_LIMIT,
+            "stat_prefix": "local_ratelimit",
+            "token_bucket": {
+                "max_tokens": 1_000_000,
+                "tokens_per_fill": 1_000_000,
+                "fill_interval": "1s",
+            },
+            "filter_enabled": always,
+            "filter_enforced": always,
+        },
+    })
 }
 
 fn wasm(name: &str, file: &Path, configuration: &str) -> Value {

@@ -62,6 +62,28 @@ impl Record {
         }
     }
 
+    /// What is allowed, and most likely not what was meant.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let Self::Service(raw) = self else {
+            return Vec::new();
+        };
+        let Ok(service) = record::Service::parse(raw) else {
+            return Vec::new();
+        };
+        let limits = &service.rate_limits;
+        let name = |at: usize| limits.get(at).map(ToString::to_string).unwrap_or_default();
+        isthmus_model::limit::never_binding(limits)
+            .into_iter()
+            .map(|(idle, strict)| {
+                format!(
+                    "rateLimits[{idle}] ({}) can never refuse anything: rateLimits[{strict}] ({}) always does so first",
+                    name(idle),
+                    name(strict),
+                )
+            })
+            .collect()
+    }
+
     /// Records that others need go first.
     fn rank(&self) -> u8 {
         match self {

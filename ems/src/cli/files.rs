@@ -77,9 +77,14 @@ impl Files {
 /// Checks files and says what is in them.
 pub(super) fn validate(args: &Validate) -> Result<String> {
     let records = args.files.read()?;
-    let lines = records
-        .iter()
-        .map(|record| format!("{} is valid\n", record.title()));
+    let lines = records.iter().map(|record| {
+        let title = record.title();
+        let warnings = record.warnings();
+        let warnings = warnings
+            .iter()
+            .map(|warning| format!("warning: {title}: {warning}\n"));
+        format!("{title} is valid\n{}", warnings.collect::<String>())
+    });
     Ok(lines.collect())
 }
 

@@ -167,3 +167,34 @@ fn a_question_that_makes_no_sense() {
     let error = ask(&world(), "orders", "service=payments").unwrap_err();
     assert!(error.to_string().contains("caller"), "{error}");
 }
+
+#[test]
+fn limits_are_named() {
+    let world = world();
+    let raw = r#"{"name": "ledger", "rateLimits": [
+        {"per": "caller", "requests": 5, "unit": "minute"},
+        {"per": "service", "method": "/l.L/Apply", "requests": 1, "unit": "hour", "mode": "shadow"}]}"#;
+    let limited = Service::parse(&crate::json::read(raw.as_bytes()).unwrap()).unwrap();
+    put_service(&world.maps, limited);
+    world.apply(Affected::Service("ledger".parse().unwrap()));
+    let says = |caller: &str, words: &str, expect: &str| {
+        let answer = ask(&world, caller, words).unwrap();
+        let step = answer.steps.iter().find(|step| step.name == "limits");
+        let detail = step.map(|step| step.detail.as_str());
+        assert_eq!(detail, Some(expect), "{words}: {answer:?}");
+    };
+    let both = "caller 5/minute, service /l.L/Apply 1/hour shadow, at this Envoy";
+    says("us/orders", "service=ledger :path=/l.L/Apply", both);
+    says("eu/orders", "service=ledger :path=/l.L/Apply", both);
+    says(
+        "us/orders",
+        "service=ledger",
+        "caller 5/minute, at this Envoy",
+    );
+    says("us/orders", "service=payments", "none");
+    says(
+        "us/orders",
+        "service=ledger region=eu",
+        "those of the other region, at its gateway",
+    );
+}

@@ -1,5 +1,7 @@
 //! Parts a JSON value into what fits a message and what does not, so that one attempt shows all that is wrong with it.
 //!
+//! Beyond the canonical form, a text may stand for a list of one text, as people write it: `per: caller`.
+//!
 //! Which value fits which field is for the codec of the messages to say: it is asked about each value for itself.
 
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor};
@@ -45,6 +47,9 @@ fn sift_fields(
             });
             return false;
         };
+        if value.is_string() && field.is_list() && field.kind() == Kind::String {
+            *value = Value::Array(vec![value.take()]);
+        }
         match value {
             Value::Array(items) if field.is_list() => {
                 let mut whole = true;

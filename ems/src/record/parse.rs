@@ -1,5 +1,6 @@
 //! Messages of the schema into checked records. Every limit of the schema is here, and every error is reported.
 
+mod limits;
 mod policy;
 
 use std::time::Duration;
@@ -45,12 +46,14 @@ impl Service {
                 access.allow.iter().enumerate().filter_map(read).collect()
             })
         });
+        let rate_limits = limits::parse(name.as_ref(), &raw.rate_limits, &mut errors);
         errors.finish(name.map(|name| Self {
             name,
             version: raw.version,
             policy,
             access,
             allow_version_pins: raw.allow_version_pins,
+            rate_limits,
         }))
     }
 }

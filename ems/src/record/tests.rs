@@ -101,6 +101,16 @@ fn service_errors_name_their_paths() {
             "access.allow[1] access.allow[2] access.allow[3]",
         ),
         (
+            r#"{"name": "a", "rateLimits": [{}, {"per": "caller", "requests": 1, "scope": "region", "lease": true},
+                {"per": ["caller", "tenant"], "requests": 1, "unit": 4, "mode": 2, "onError": 2, "scope": 2, "burst": 0}]}"#,
+            "rateLimits[1].scope rateLimits[1].lease rateLimits[2].unit rateLimits[2].scope rateLimits[2].mode \
+             rateLimits[2].onError rateLimits[0].per rateLimits[0].requests rateLimits[2].per[1] rateLimits[2].burst",
+        ),
+        (
+            r#"{"rateLimits": [{"per": "caller", "requests": 0, "method": "Charge"}]}"#,
+            "name rateLimits[0].method rateLimits[0].requests",
+        ),
+        (
             r#"{"name": "", "connectTimeout": "0s", "access": {"allow": ["x"]}}"#,
             "name connectTimeout access.allow[0]",
         ),
@@ -341,5 +351,62 @@ fn json_errors_name_their_paths() {
     ] {
         let invalid = json::read::<v1::Service>(text.as_bytes());
         assert_eq!(paths(invalid), at, "{text}");
+    }
+}
+
+#[test]
+fn rate_limits() {
+    let parsed = service(
+        r#"{"name": "pay", "rateLimits": [
+            {"per": "caller", "requests": 100, "burst": 200},
+            {"per": ["service"], "requests": 10, "unit": "hour", "scope": "local", "mode": "enforce", "onError": "allow"},
+            {"per": ["header:X-Tenant", "caller"], "method": "/pay.v1.Pay/Charge", "requests": 5, "unit": "minute",
+             "onError": "deny", "mode": "shadow"}]}"#,
+    )
+    .unwrap();
+    let names: Vec<_> = parsed.rate_limits.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        names,
+        [
+            "caller 100/second",
+            "service 10/hour",
+            "caller+header:x-tenant /pay.v1.Pay/Charge 5/minute shadow"
+        ]
+    );
+    assert_eq!(parsed.rate_limits[0].burst(), 200);
+    assert_eq!(parsed.rate_limits[1].burst(), 10);
+}
+
+/// What is not a list of texts stays an error, and so does a text where a list of messages is due.
+#[test]
+fn one_text_for_a_list() {
+    let read = |text: &str| json::read::<v1::Service>(text.as_bytes());
+    let per = |text: &str| read(text).map(|service| service.rate_limits[0].per.clone());
+    assert_eq!(
+        per(r#"{"rateLimits": [{"per": "caller"}]}"#),
+        Ok(vec!["caller".to_owned()])
+    );
+    assert_eq!(
+        per(r#"{"rate_limits": [{"per": ["caller"]}]}"#),
+        Ok(vec!["caller".to_owned()])
+    );
+    assert_eq!(
+        read(r#"{"access": {"allow": "us/*"}}"#)
+            .unwrap()
+            .access
+            .unwrap()
+            .allow,
+        ["us/*"]
+    );
+    for (text, at) in [
+        (r#"{"rateLimits": [{"per": 7}]}"#, "rateLimits[0].per"),
+        (r#"{"rateLimits": "caller"}"#, "rateLimits"),
+        (
+            r#"{"rateLimits": [{"per": "caller", "burst": "x"}]}"#,
+            "rateLimits[0].burst",
+        ),
+    ] {
+        let error = read(text).expect_err(text);
+        assert!(error.fields()[0].field.starts_with(at), "{text}: {error}");
     }
 }

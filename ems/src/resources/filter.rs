@@ -15,7 +15,7 @@ use envoy_types::pb::{
     google::protobuf::StringValue,
 };
 use isthmus_model::{
-    RegionName, ServiceName,
+    Limit, RegionName, ServiceName,
     config::{Mode, RawConfig, RawService},
 };
 use prost::Name;
@@ -43,6 +43,7 @@ pub(super) fn rules(service: &Service) -> Option<RawService> {
             .as_ref()
             .map(|allow| allow.iter().map(ToString::to_string).collect()),
         allow_pins: service.allow_version_pins,
+        limits: service.rate_limits.iter().map(Limit::to_raw).collect(),
     };
     (rules != RawService::default()).then_some(rules)
 }

@@ -23,7 +23,7 @@ pub(super) struct Summary {
 pub(super) struct Noted {
     /// The service came or went.
     pub(super) existence: bool,
-    /// Its access rules.
+    /// What filter configs say of it.
     pub(super) rules: bool,
     /// How its endpoints are spread over zones.
     pub(super) spread: bool,

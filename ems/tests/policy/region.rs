@@ -154,6 +154,7 @@ impl Region {
             arguments: Vec::new(),
             admin,
             listen,
+            workers: 1,
         };
         Envoy::start(&self.dir, options).unwrap()
     }

@@ -2,9 +2,12 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use super::{Config, ConfigError, DefaultRegion, Headers, Mode, RawConfig, RawHeaders, RawService};
+use super::{
+    Config, ConfigError, DefaultRegion, Headers, Mode, RawConfig, RawHeaders, RawService, Service,
+};
 use crate::{
     access::{Identity, Pattern, Rule},
+    limit::check_limits,
     name::{ANY_REGION, RegionName, ServiceName},
 };
 
@@ -43,7 +46,7 @@ pub(super) fn check(raw: RawConfig) -> Result<Config, Vec<ConfigError>> {
         errors.0.extend(faults);
         Headers::default()
     });
-    let rules = check_services(raw.services, caller.as_ref(), &mut errors);
+    let services = check_services(raw.services, caller.as_ref(), &headers, &mut errors);
     match (region, errors.0.is_empty()) {
         (Some(region), true) => Ok(Config {
             version: raw.version,
@@ -55,7 +58,7 @@ pub(super) fn check(raw: RawConfig) -> Result<Config, Vec<ConfigError>> {
             trust_domain,
             debug: raw.debug,
             headers,
-            rules,
+            services,
         }),
         _ => Err(errors.0),
     }
@@ -242,9 +245,10 @@ pub(super) fn headers(mut raw: RawHeaders) -> Result<Headers, Vec<ConfigError>> 
 fn check_services(
     raw: BTreeMap<String, RawService>,
     caller: Option<&Identity<'_>>,
+    headers: &Headers,
     errors: &mut Errors,
-) -> BTreeMap<ServiceName, Rule> {
-    let mut rules = BTreeMap::new();
+) -> BTreeMap<ServiceName, Service> {
+    let mut services = BTreeMap::new();
     for (key, service) in raw {
         let path = format!("services.{key}");
         let allow = service.allow.map(|texts| {
@@ -258,9 +262,16 @@ fn check_services(
             continue;
         };
         let rule = Rule::new(allow, service.allow_pins, caller);
-        if let Some(_earlier) = rules.insert(name, rule) {
+        let (mut limits, wrong) = check_limits(&name, &service.limits);
+        for error in wrong {
+            errors.add(format!("{path}.limits{}", error.path), error.problem);
+        }
+        for limit in &mut limits {
+            limit.trust_no_header(&headers.caller);
+        }
+        if let Some(_earlier) = services.insert(name, Service { rule, limits }) {
             errors.add(path, "is listed twice: names do not differ by case alone");
         }
     }
-    rules
+    services
 }

@@ -1,7 +1,10 @@
 //! Configs, good and bad, and everything that is said about the bad ones.
 
 use super::*;
-use crate::testing::test;
+use crate::{
+    limit::{LimitMode, OnError, Unit},
+    testing::test,
+};
 
 fn raw(json: &str) -> RawConfig {
     serde_json::from_str(json).expect(json)
@@ -50,7 +53,9 @@ fn every_error_is_said_with_its_path() {
         r#"{"version": "a b", "region": "u.s", "regions": ["eu", "", "EU"], "default_region": "*",
             "caller": "orders", "trust_domain": "Mesh",
             "headers": {"service": "x service", "region": ""},
-            "services": {"payments": {"allow": ["eu/orders", "billing"]}, "-": {"allow": ["/"]}}}"#,
+            "services": {"payments": {"allow": ["eu/orders", "billing"],
+                                      "limits": [{"per": "x", "requests": 0, "unit": "day"}]},
+                         "-": {"allow": ["/"]}}}"#,
         &[
             "version: has ' ': only visible ASCII without quotes and backslashes can be shown in a receipt",
             "region: has '.' at offset 1, where a name has none",
@@ -64,6 +69,8 @@ fn every_error_is_said_with_its_path() {
             "services.-.allow[0]: the region is empty",
             "services.-: has '-' at offset 0, where a name has none",
             "services.payments.allow[1]: has no slash: write <region>/<service>",
+            "services.payments.limits[0].per[0]: must be service, caller, caller_region, method or header:<name>",
+            "services.payments.limits[0].requests: must be 1 to 1000000, and is 0",
         ],
     );
 }
@@ -187,6 +194,15 @@ fn written_and_read_again() {
         RawService {
             allow: Some(vec![]),
             allow_pins: true,
+            limits: vec![RawLimit {
+                per: vec!["caller".into(), "header:x-tenant".into()],
+                method: Some("/a.B/C".into()),
+                requests: 5,
+                unit: Unit::Minute,
+                burst: Some(6),
+                mode: LimitMode::Shadow,
+                on_error: OnError::Deny,
+            }],
         },
     );
     let json = serde_json::to_string(&config).expect("json");

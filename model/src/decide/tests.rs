@@ -332,6 +332,56 @@ fn a_gateway_believes_the_certificate_alone() {
     check_peer(EU_GATEWAY, "x-mesh-service: ledger", peer, by_its_region);
 }
 
+/// Which limits are met: those of this region's services, of the methods that are asked for.
+#[test]
+fn limits() {
+    let check = |mode: &str, headers: &str, want: &str| {
+        let config = config(&format!(
+            r#"{{"region": "us", "regions": ["eu"], {mode}
+                "services": {{
+                    "ledger": {{"allow": ["us/*"], "allow_pins": true, "limits": [
+                        {{"per": "caller", "requests": 5, "unit": "minute"}},
+                        {{"per": "service", "method": "/l.L/Apply", "requests": 1, "unit": "hour", "mode": "shadow"}}]}},
+                    "audit": {{"limits": [{{"per": "service", "method": "/a", "requests": 1, "unit": "hour"}}]}}}}}}"#
+        ));
+        let request = Request::collect(config.headers(), pairs(headers));
+        let peer = Peer {
+            uri: Some(ORDERS.as_bytes()),
+            server_name: Some(b"us.mesh.internal"),
+        };
+        let caller = Caller::parse(&config, &request, peer).expect(headers);
+        let got = match decide(&config, &caller) {
+            Decision::Route(route) => route.limits.to_string(),
+            Decision::Reject(refusal) => refusal.code().to_string(),
+        };
+        assert_eq!(got, want, "{mode} {headers}");
+    };
+    let outbound = r#""caller": "us/orders","#;
+    let gateway = r#""mode": "gateway","#;
+    let ledger = "x-mesh-service: ledger\n:path: /l.L/Apply?x";
+    let both = "caller 5/minute, service /l.L/Apply 1/hour shadow";
+    check(outbound, ledger, both);
+    check(outbound, &format!("{ledger}\nx-mesh-region: any"), both);
+    check(outbound, &format!("{ledger}\nx-mesh-version: v2"), both);
+    check(gateway, ledger, both);
+    // Another region's services are limited there.
+    check(outbound, &format!("{ledger}\nx-mesh-region: eu"), "");
+    check(
+        outbound,
+        "x-mesh-service: ledger\n:path: /l.L/Read",
+        "caller 5/minute",
+    );
+    check(
+        outbound,
+        "x-mesh-service: audit\n:path: /a",
+        "service /a 1/hour",
+    );
+    check(outbound, "x-mesh-service: audit\n:path: /A", "");
+    check(outbound, "x-mesh-service: other", "");
+    // Who is refused for another reason meets no limit.
+    check(r#""caller": "eu/orders","#, ledger, "denied");
+}
+
 /// Whatever strangers send: no panic, and no destination that cannot be read back.
 #[cfg(not(target_arch = "wasm32"))]
 mod strangers {

@@ -180,6 +180,9 @@ pub struct Service {
     /// What was made of this record and no Envoy could use. Set by the server; shown by reads.
     #[prost(message, repeated, tag = "15")]
     pub rejected: ::prost::alloc::vec::Vec<Rejection>,
+    /// How much callers may ask for. At most 16.
+    #[prost(message, repeated, tag = "16")]
+    pub rate_limits: ::prost::alloc::vec::Vec<RateLimit>,
 }
 /// Nested message and enum types in `Service`.
 pub mod service {
@@ -280,6 +283,201 @@ impl ::prost::Name for Service {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/isthmus.v1.Service".into()
+    }
+}
+/// So many requests in a unit of time, spread evenly, and so many at once after a pause.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RateLimit {
+    /// What has a budget of its own: service (all callers share one), caller, caller_region, header:<name>, method; several
+    /// of them mean each combination. A single one may be written without a list.
+    #[prost(string, repeated, tag = "1")]
+    pub per: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Counts only requests with this path: for gRPC /<package>.<Service>/<Method>. All by default.
+    #[prost(string, tag = "2")]
+    pub method: ::prost::alloc::string::String,
+    /// 1-1000000.
+    #[prost(uint32, tag = "3")]
+    pub requests: u32,
+    #[prost(enumeration = "rate_limit::Unit", tag = "4")]
+    pub unit: i32,
+    /// Most requests at once, 1-1000000. Default: as many as requests.
+    #[prost(uint32, optional, tag = "5")]
+    pub burst: ::core::option::Option<u32>,
+    #[prost(enumeration = "rate_limit::Scope", tag = "6")]
+    pub scope: i32,
+    #[prost(enumeration = "rate_limit::Mode", tag = "7")]
+    pub mode: i32,
+    /// What becomes of a request when the budget cannot be asked for.
+    #[prost(enumeration = "rate_limit::OnError", tag = "8")]
+    pub on_error: i32,
+    /// With scope region: whether Envoys take parts of the budget in advance. Not supported yet: refused.
+    #[prost(bool, tag = "9")]
+    pub lease: bool,
+}
+/// Nested message and enum types in `RateLimit`.
+pub mod rate_limit {
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Unit {
+        Second = 0,
+        Minute = 1,
+        Hour = 2,
+        Day = 3,
+    }
+    impl Unit {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Second => "second",
+                Self::Minute => "minute",
+                Self::Hour => "hour",
+                Self::Day => "day",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "second" => Some(Self::Second),
+                "minute" => Some(Self::Minute),
+                "hour" => Some(Self::Hour),
+                "day" => Some(Self::Day),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Scope {
+        /// Each Envoy by itself: that of the callers, and each gateway.
+        Local = 0,
+        /// All Envoys of the region together. Not supported yet: refused.
+        Region = 1,
+    }
+    impl Scope {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Local => "local",
+                Self::Region => "region",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "local" => Some(Self::Local),
+                "region" => Some(Self::Region),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum Mode {
+        Enforce = 0,
+        /// Counts what would be refused, and refuses nothing.
+        Shadow = 1,
+    }
+    impl Mode {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Enforce => "enforce",
+                Self::Shadow => "shadow",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "enforce" => Some(Self::Enforce),
+                "shadow" => Some(Self::Shadow),
+                _ => None,
+            }
+        }
+    }
+    #[derive(
+        Clone,
+        Copy,
+        Debug,
+        PartialEq,
+        Eq,
+        Hash,
+        PartialOrd,
+        Ord,
+        ::prost::Enumeration
+    )]
+    #[repr(i32)]
+    pub enum OnError {
+        Allow = 0,
+        Deny = 1,
+    }
+    impl OnError {
+        /// String value of the enum field names used in the ProtoBuf definition.
+        ///
+        /// The values are not transformed in any way and thus are considered stable
+        /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+        pub fn as_str_name(&self) -> &'static str {
+            match self {
+                Self::Allow => "allow",
+                Self::Deny => "deny",
+            }
+        }
+        /// Creates an enum from field names used in the ProtoBuf definition.
+        pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+            match value {
+                "allow" => Some(Self::Allow),
+                "deny" => Some(Self::Deny),
+                _ => None,
+            }
+        }
+    }
+}
+impl ::prost::Name for RateLimit {
+    const NAME: &'static str = "RateLimit";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.RateLimit".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.RateLimit".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -608,7 +806,7 @@ impl ::prost::Name for Gateway {
 pub struct Node {
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
-    /// sidecar, host or gateway.
+    /// sidecar, host, gateway or grpc.
     #[prost(string, tag = "2")]
     pub kind: ::prost::alloc::string::String,
     #[prost(string, tag = "3")]

@@ -157,6 +157,7 @@ fn a_rejection_is_shown_and_not_repeated() {
         arguments: Vec::new(),
         admin,
         listen,
+        workers: 1,
     };
     let misfit = Envoy::launch(us.dir(), options).unwrap();
     let rejected = || -> Option<Value> {

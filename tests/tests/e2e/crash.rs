@@ -82,6 +82,7 @@ fn with_the_policy_that_ems_sends() {
         arguments: Vec::new(),
         admin,
         listen,
+        workers: 1,
     };
     check(&Envoy::start(us.dir(), options).unwrap());
 }

@@ -14,23 +14,28 @@ use isthmus_upstream::{Client, Upstream};
 use serde_json::{Value, json};
 use tonic::Code;
 
-struct Stage {
-    envoy: Envoy,
-    dir: WorkDir,
+pub(crate) struct Stage {
+    pub(crate) envoy: Envoy,
+    pub(crate) dir: WorkDir,
     us: Upstream,
     _eu: Upstream,
 }
 
 /// The file that the listener has its filter config from.
-const FIRST: &str = "ecds.json";
+pub(crate) const FIRST: &str = "ecds.json";
 
 /// An Envoy with this filter config, and `payments` in both regions.
 fn start(config: &Value) -> Stage {
-    start_beside(config, None)
+    start_beside(config, 1, None)
+}
+
+/// [`start`] with so many worker threads.
+pub(crate) fn start_with(config: &Value, workers: u32) -> Stage {
+    start_beside(config, workers, None)
 }
 
 /// The same, with one more listener on a port, with a config of its own in a file of its own.
-fn start_beside(config: &Value, other: Option<(&Port, &str, &Value)>) -> Stage {
+fn start_beside(config: &Value, workers: u32, other: Option<(&Port, &str, &Value)>) -> Stage {
     let (us, eu) = (
         Upstream::start("us").unwrap(),
         Upstream::start("eu").unwrap(),
@@ -43,7 +48,7 @@ fn start_beside(config: &Value, other: Option<(&Port, &str, &Value)>) -> Stage {
     let clusters: Vec<Value> = [("payments.us", &us), ("payments.eu", &eu)]
         .map(|(name, upstream)| cluster(name, upstream.port()))
         .into();
-    let envoy = Envoy::with_bootstrap(&dir, "envoy", |admin, listen| {
+    let envoy = Envoy::with_workers(&dir, "envoy", workers, |admin, listen| {
         let listeners: Vec<Value> = other
             .iter()
             .map(|&(port, file, _)| (port, file))
@@ -69,7 +74,7 @@ fn start_beside(config: &Value, other: Option<(&Port, &str, &Value)>) -> Stage {
 }
 
 /// Replaces the file that Envoy watches; it looks when a file is moved there.
-fn put_config(dir: &WorkDir, file: &str, config: &Value) {
+pub(crate) fn put_config(dir: &WorkDir, file: &str, config: &Value) {
     let resource = json!({
         "resources": [{
             "@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig",
@@ -149,7 +154,7 @@ fn config() -> Value {
     })
 }
 
-fn version_in_force(stage: &Stage) -> Option<String> {
+pub(crate) fn version_in_force(stage: &Stage) -> Option<String> {
     let call = stage.envoy.call("GET", "/").service("payments").debug();
     version_in(call.send().ok()?.header("x-mesh-receipt")?)
 }
@@ -202,7 +207,7 @@ fn two_configs_in_one_vm_are_told_apart() {
     let mut other = numbered(2);
     other["default_region"] = json!("eu");
     let port = Port::reserve().unwrap();
-    let stage = start_beside(&numbered(1), Some((&port, "other.json", &other)));
+    let stage = start_beside(&numbered(1), 1, Some((&port, "other.json", &other)));
     let (first, second) = (
         format!("http://{}/", stage.envoy.address()),
         format!("http://{}/", port.address()),

@@ -58,6 +58,7 @@ pub(crate) fn start(version: &str, filter: &Path) -> Standalone {
         arguments: Vec::new(),
         admin,
         listen,
+        workers: 1,
     };
     let envoy = Envoy::start(&dir, options).unwrap();
     Standalone {
@@ -106,6 +107,13 @@ fn check_promises(version: &str) {
         );
         assert_eq!(reply.json()["error"], code, "{reply:?}");
     }
+
+    let report = envoy.call("GET", "/report").service("payments");
+    let replies: Vec<_> = (0..6).map(|_| report.send().unwrap()).collect();
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);
+    assert_eq!(replies[5].error(), Some("rate_limited"), "{replies:?}");
+    assert!(replies[5].header("retry-after").is_some(), "{replies:?}");
 
     let grpc = Client::new(&envoy.address()).unwrap();
     let said = grpc.say(&[], "by the path alone").unwrap();

@@ -162,3 +162,23 @@ fn own_region_becomes_a_remote_one() {
         "# version 0\nkind: Region\nname: us\ndistance: 7\n"
     );
 }
+
+#[test]
+fn limits_that_never_bind_are_pointed_at() {
+    let warnings = |limits: &str| {
+        let text = format!("kind: Service\nname: pay\nrateLimits:\n{limits}");
+        let records = read(&files(&[&text])).unwrap();
+        records[0].warnings()
+    };
+    let service = "- {per: service, requests: 50, unit: second}\n";
+    assert_eq!(warnings(service), Vec::<String>::new());
+    assert_eq!(
+        warnings(&format!(
+            "- {{per: [caller, method], requests: 100, burst: 200}}\n{service}"
+        )),
+        [
+            "rateLimits[0] (caller+method 100/second) can never refuse anything: rateLimits[1] (service 50/second) always \
+             does so first"
+        ]
+    );
+}

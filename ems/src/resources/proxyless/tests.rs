@@ -17,6 +17,7 @@ use envoy_types::pb::{
     },
     google::protobuf::Value,
 };
+use isthmus_proto::v1;
 use prost::Message;
 
 use super::*;
@@ -176,6 +177,21 @@ fn who_may_not_call_is_told_so() {
     old.policy.protocol = Protocol::Http1;
     put_service(&world.maps, old);
     check(&world, "old", "refused: old.us speaks HTTP/1.1");
+    let limited = v1::Service {
+        name: "limited".to_owned(),
+        rate_limits: vec![v1::RateLimit {
+            per: vec!["caller".to_owned()],
+            requests: 1,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    put_service(&world.maps, Service::parse(&limited).unwrap());
+    check(
+        &world,
+        "limited",
+        "refused: limited.us has rules that only an Envoy can apply",
+    );
 }
 
 #[test]

@@ -109,6 +109,7 @@ pub(crate) fn service(name: &str) -> Service {
         version: 1,
         policy: Policy::default(),
         access: None,
+        rate_limits: Vec::new(),
         allow_version_pins: false,
     }
 }

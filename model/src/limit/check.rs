@@ -1,0 +1,178 @@
+//! From what a config says of limits to limits that make sense. EMS and the filter run the same rules, so what EMS takes
+//! the filter takes too.
+
+use crate::{config::ConfigError, name::ServiceName};
+
+use super::{Limit, MOST_LIMITS, MOST_REQUESTS, Part, Rate, RawLimit};
+
+const LONGEST_METHOD: usize = 256;
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// The limits of a service.
+///
+/// # Errors
+/// Everything that is wrong with them; paths begin with the place in the list, such as `[1].per[0]`.
+pub fn check_service(
+    service: &ServiceName,
+    raw: &[RawLimit],
+) -> Result<Vec<Limit>, Vec<ConfigError>> {
+    let (limits, errors) = check_limits(service, raw);
+    if errors.is_empty() {
+        Ok(limits)
+    } else {
+        Err(errors)
+    }
+}
+
+/// The limits that are right, and what is wrong with the others.
+pub(crate) fn check_limits(
+    service: &ServiceName,
+    raw: &[RawLimit],
+) -> (Vec<Limit>, Vec<ConfigError>) {
+    let mut errors = Vec::new();
+    if raw.len() > MOST_LIMITS {
+        errors.push(error(
+            "",
+            format!("has {} limits; {MOST_LIMITS} are the most", raw.len()),
+        ));
+    }
+    let mut limits: Vec<Limit> = Vec::with_capacity(raw.len());
+    // The places of those in `limits`.
+    let mut places = Vec::with_capacity(raw.len());
+    for (at, raw) in raw.iter().enumerate() {
+        let before = errors.len();
+        let limit = check_limit(service, raw, &mut |field: &str, problem: String| {
+            errors.push(error(&format!("[{at}]{field}"), problem));
+        });
+        let Some(limit) = limit.filter(|_| errors.len() == before) else {
+            continue;
+        };
+        let same = limits
+            .iter()
+            .position(|other| other.identity == limit.identity);
+        if let Some(twin) = same.and_then(|same| places.get(same)) {
+            errors.push(error(
+                &format!("[{at}]"),
+                format!(
+                    "is about the same as [{twin}]: limits must differ in per, method, unit or mode"
+                ),
+            ));
+            continue;
+        }
+        limits.push(limit);
+        places.push(at);
+    }
+    (limits, errors)
+}
+
+fn error(path: &str, problem: String) -> ConfigError {
+    ConfigError {
+        path: path.to_owned(),
+        problem,
+    }
+}
+
+fn check_limit(
+    service: &ServiceName,
+    raw: &RawLimit,
+    wrong: &mut impl FnMut(&str, String),
+) -> Option<Limit> {
+    let mut per = Vec::with_capacity(raw.per.len());
+    if raw.per.is_empty() {
+        wrong(
+            ".per",
+            "is empty: write service for one budget that all callers share".to_owned(),
+        );
+    }
+    for (at, text) in raw.per.iter().enumerate() {
+        match Part::parse(text) {
+            Ok(Some(part)) if per.contains(&part) => {
+                wrong(&format!(".per[{at}]"), format!("{part} is listed twice"))
+            }
+            Ok(part) => per.extend(part),
+            Err(problem) => wrong(&format!(".per[{at}]"), problem.to_string()),
+        }
+    }
+    per.sort();
+    if let Some(method) = &raw.method {
+        check_method(method, wrong);
+    }
+    let within = 1..=MOST_REQUESTS;
+    let burst = raw.burst.unwrap_or(raw.requests);
+    if !within.contains(&raw.requests) {
+        wrong(
+            ".requests",
+            format!("must be 1 to {MOST_REQUESTS}, and is {}", raw.requests),
+        );
+        return None;
+    }
+    if !within.contains(&burst) {
+        wrong(
+            ".burst",
+            format!("must be 1 to {MOST_REQUESTS}, and is {burst}"),
+        );
+        return None;
+    }
+    let Some(rate) = Rate::new(
+        raw.requests,
+        u64::from(raw.unit.seconds()) * NANOSECONDS,
+        burst,
+    ) else {
+        let days = Rate::LONGEST / NANOSECONDS / 86_400;
+        wrong(
+            ".burst",
+            format!("takes more than {days} days to refill: allow less at once, or more requests"),
+        );
+        return None;
+    };
+    let identity = identity(service, &per, raw);
+    Some(Limit {
+        per,
+        method: raw.method.clone(),
+        requests: raw.requests,
+        unit: raw.unit,
+        burst,
+        mode: raw.mode,
+        on_error: raw.on_error,
+        rate,
+        identity,
+    })
+}
+
+fn check_method(method: &str, wrong: &mut impl FnMut(&str, String)) {
+    if !method.starts_with('/') {
+        wrong(
+            ".method",
+            "must start with /: /<package>.<Service>/<Method> for gRPC, else a path".to_owned(),
+        );
+    }
+    if method.len() > LONGEST_METHOD {
+        wrong(".method", format!("is longer than {LONGEST_METHOD} bytes"));
+    }
+    // It is shown between quotes, and compared with a path whose query was cut off.
+    if let Some(bad) = method
+        .chars()
+        .find(|c| !c.is_ascii_graphic() || "\"\\?#,".contains(*c))
+    {
+        wrong(
+            ".method",
+            format!("has {bad:?}, which no path has that limits can be for"),
+        );
+    }
+}
+
+/// What makes a limit the same after a change of its numbers.
+fn identity(service: &ServiceName, per: &[Part], raw: &RawLimit) -> String {
+    let mut text = service.as_str().to_owned();
+    for part in per {
+        text.push('\0');
+        text.push_str(&part.to_string());
+    }
+    text.push('\0');
+    text.push_str(raw.method.as_deref().unwrap_or_default());
+    for word in [raw.unit.as_str(), raw.mode.as_str()] {
+        text.push('\0');
+        text.push_str(word);
+    }
+    text
+}
