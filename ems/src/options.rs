@@ -10,6 +10,7 @@ mod tests;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +19,10 @@ use isthmus_model::{Headers, RegionName};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::record::{FieldError, Invalid};
+use crate::{
+    record::{FieldError, Invalid},
+    serve::network::CONNECTS_PER_SECOND,
+};
 pub use headers::HeaderNames;
 
 /// Options as they were said. In a file, fields have their names in camel case, and unknown ones are refused.
@@ -73,6 +77,10 @@ pub struct RawOptions {
     #[arg(long, env = "EMS_MAX_STREAMS", value_name = "COUNT")]
     pub max_streams: Option<u32>,
 
+    /// Most connections of Envoys that are let in a second, when many come at once; the others wait [default: 2000]
+    #[arg(long, env = "EMS_MAX_CONNECTS_PER_SECOND", value_name = "COUNT")]
+    pub max_connects_per_second: Option<u32>,
+
     /// Most destinations that one Envoy may use and no record vouches for [default: 1000]
     #[arg(long, env = "EMS_MAX_NODE_DESTINATIONS", value_name = "COUNT")]
     pub max_node_destinations: Option<u32>,
@@ -113,6 +121,8 @@ pub struct Options {
     pub drain: Duration,
     /// Most streams of Envoys.
     pub max_streams: usize,
+    /// Most connections of Envoys that are let in a second.
+    pub max_connects_per_second: NonZeroU32,
     /// Most destinations without a record, for one node.
     pub max_node_destinations: usize,
     /// Most destinations without a record, in all.
@@ -163,6 +173,9 @@ impl RawOptions {
             ready_file: self.ready_file.or(other.ready_file),
             drain_seconds: self.drain_seconds.or(other.drain_seconds),
             max_streams: self.max_streams.or(other.max_streams),
+            max_connects_per_second: self
+                .max_connects_per_second
+                .or(other.max_connects_per_second),
             max_node_destinations: self.max_node_destinations.or(other.max_node_destinations),
             max_destinations: self.max_destinations.or(other.max_destinations),
             headers: self.headers.or(other.headers),
@@ -220,6 +233,18 @@ impl RawOptions {
         if let Err(error) = EnvFilter::try_new(&log_level) {
             fault(&mut errors, "--log-level", &error.to_string());
         }
+        let max_connects_per_second = match self.max_connects_per_second.map(NonZeroU32::new) {
+            None => CONNECTS_PER_SECOND,
+            Some(Some(count)) => count,
+            Some(None) => {
+                fault(
+                    &mut errors,
+                    "--max-connects-per-second",
+                    "must be 1 or more",
+                );
+                CONNECTS_PER_SECOND
+            }
+        };
         let headers = self.headers.check(&mut errors);
         match region {
             Some(region) if errors.is_empty() => Ok(Options {
@@ -235,6 +260,7 @@ impl RawOptions {
                 ready_file: self.ready_file,
                 drain: Duration::from_secs(self.drain_seconds.unwrap_or(2).into()),
                 max_streams: count(self.max_streams, 20_000),
+                max_connects_per_second,
                 max_node_destinations: count(self.max_node_destinations, 1_000),
                 max_destinations: count(self.max_destinations, 20_000),
                 headers,

@@ -35,7 +35,7 @@ use crate::{
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
-use network::{grpc, serve};
+use network::{admission, grpc, listen, serve};
 
 /// How long connections may take to end after the last stream was sent away.
 const GRACE: Duration = Duration::from_secs(3);
@@ -57,13 +57,12 @@ impl Listeners {
     /// # Errors
     /// An address cannot be bound.
     pub async fn bind(options: &Options) -> Result<Self> {
-        let bind = async |flag, address| {
-            let bound = TcpListener::bind(address).await;
-            bound.with_context(|| format!("cannot listen on {address} ({flag})"))
+        let bind = |flag, address| {
+            listen(address).with_context(|| format!("cannot listen on {address} ({flag})"))
         };
         Ok(Self {
-            xds: bind("--xds-address", options.xds_address).await?,
-            http: bind("--http-address", options.http_address).await?,
+            xds: bind("--xds-address", options.xds_address)?,
+            http: bind("--http-address", options.http_address)?,
         })
     }
 }
@@ -103,7 +102,7 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (health, services) = services(&api)?;
     let pages = services.clone().merge(api::http::router(api));
-    let ended = serve(listeners.http, pages, stopped.clone());
+    let ended = serve(listeners.http, pages, None, stopped.clone());
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -114,7 +113,9 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let ended = serve(listeners.xds, services.merge(envoys.router()), stopped);
+    let admission = admission(options.max_connects_per_second);
+    let services = services.merge(envoys.router());
+    let ended = serve(listeners.xds, services, admission, stopped);
     servers.spawn(async move {
         ended.await;
         "serving xDS"

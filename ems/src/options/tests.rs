@@ -36,7 +36,8 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
 #[test]
 fn every_error_is_reported() {
     let raw = flags(
-        "--xds-address localhost:1 --http-address x --trust-domain A/b --default-region a.b --log-format xml --log-level =",
+        "--xds-address localhost:1 --http-address x --trust-domain A/b --default-region a.b --log-format xml --log-level = \
+         --max-connects-per-second 0",
     );
     let errors = raw.check().unwrap_err();
     let at: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
@@ -48,6 +49,7 @@ fn every_error_is_reported() {
         "--default-region",
         "--log-format",
         "--log-level",
+        "--max-connects-per-second",
     ];
     assert_eq!(at, flags);
 }

@@ -1,16 +1,19 @@
 //! The destinations that somebody uses, built and encoded, each once for all nodes.
 //!
 //! A name stays as long as a connected node uses it, also when nothing of that name exists: the node has to be told when
-//! it does. Names that no record vouches for are counted, because callers choose them.
+//! it does. Names that no record vouches for are counted, because callers choose them. A name in use has a number, so that
+//! what ten thousand nodes use of a thousand names is a few bits for each.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
 use isthmus_model::{ClusterName, RegionName, ServiceName};
 use isthmus_proto::v1;
 use prost::Message;
+use roaring::RoaringBitmap;
+use slab::Slab;
 
 use super::{
     Facts, Limits, Names, Settings,
@@ -21,6 +24,7 @@ use crate::xds::{Resource, ResourceType};
 
 /// One destination in use.
 pub(super) struct Slot {
+    name: Arc<str>,
     target: ClusterName,
     /// How many nodes use it.
     users: usize,
@@ -146,7 +150,8 @@ impl Counts {
 
 /// See the module.
 pub(super) struct Table {
-    slots: HashMap<Arc<str>, Slot>,
+    slots: Slab<Slot>,
+    numbers: HashMap<Arc<str>, u32>,
     /// Names of a service, with their regions and versions.
     by_service: BTreeMap<ServiceName, Vec<Arc<str>>>,
     counts: Counts,
@@ -161,7 +166,8 @@ pub(super) struct Full;
 impl Table {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: Slab::new(),
+            numbers: HashMap::new(),
             by_service: BTreeMap::new(),
             counts: Counts::default(),
             limits,
@@ -193,36 +199,51 @@ impl Table {
         self.slots.len()
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Slot> {
-        self.slots.get(name)
+    /// The number of a name, if it is in use.
+    pub(super) fn number(&self, name: &str) -> Option<u32> {
+        self.numbers.get(name).copied()
     }
 
-    /// Begins to use a name for one more node, which uses `names` already; `counts` are of these, and may be too high.
+    pub(super) fn slot(&self, number: u32) -> Option<&Slot> {
+        self.slots.get(number as usize)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Slot> {
+        self.slot(self.number(name)?)
+    }
+
+    /// Begins to use a name for one more node, which uses the names of these numbers already; `counts` are of these, and
+    /// may be too high.
     pub(super) fn acquire(
         &mut self,
-        name: &Arc<str>,
         target: &ClusterName,
-        names: &HashSet<Arc<str>>,
+        used: &RoaringBitmap,
         counts: &mut Counts,
         facts: &dyn Facts,
         settings: &Settings,
-    ) -> Result<(), Full> {
-        let known = self.slots.get(name).map(|slot| slot.standing);
+    ) -> Result<u32, Full> {
+        let name: Arc<str> = target.to_string().into();
+        let known = self.number(&name);
+        let known = known.and_then(|number| Some((number, self.slot(number)?.standing)));
         let fresh = match known {
             Some(_) => None,
             None => Some(cluster::build(target, facts, settings)),
         };
         let standing = known
+            .map(|(_, standing)| standing)
             .or(fresh.as_ref().map(|built| built.standing))
             .unwrap_or(Standing::Unknown);
         if counts.is_full(standing, self.limits.per_node) {
             // Some may have become real since.
-            *counts = self.count(names);
+            *counts = self.count(used);
             if counts.is_full(standing, self.limits.per_node) {
                 return Err(Full);
             }
         }
+        let mut number = known.map(|(number, _)| number);
         if let Some(built) = fresh {
+            // So many bytes no machine has.
+            let vacant = u32::try_from(self.slots.vacant_key()).map_err(|_| Full)?;
             if self.counts.is_full(standing, self.limits.in_all) {
                 return Err(Full);
             }
@@ -231,56 +252,57 @@ impl Table {
                 .entry(target.service.clone())
                 .or_default()
                 .push(name.clone());
-            let (cluster, endpoints) = encode(name, &built);
-            self.slots.insert(
-                name.clone(),
-                Slot {
-                    target: target.clone(),
-                    users: 0,
-                    standing,
-                    cluster: Version::new(cluster),
-                    endpoints: endpoints.map(Version::new),
-                },
-            );
+            let (cluster, endpoints) = encode(&name, &built);
+            self.numbers.insert(name.clone(), vacant);
+            self.slots.insert(Slot {
+                name,
+                target: target.clone(),
+                users: 0,
+                standing,
+                cluster: Version::new(cluster),
+                endpoints: endpoints.map(Version::new),
+            });
+            number = Some(vacant);
         }
-        if let Some(slot) = self.slots.get_mut(name) {
+        let number = number.ok_or(Full)?;
+        if let Some(slot) = self.slots.get_mut(number as usize) {
             slot.users += 1;
         }
         counts.add(standing);
-        Ok(())
+        Ok(number)
     }
 
-    fn count(&self, names: &HashSet<Arc<str>>) -> Counts {
+    fn count(&self, used: &RoaringBitmap) -> Counts {
         let mut counts = Counts::default();
-        for slot in names.iter().filter_map(|name| self.slots.get(name)) {
+        for slot in used.iter().filter_map(|number| self.slot(number)) {
             counts.add(slot.standing);
         }
         counts
     }
 
     /// Ends the use of a name by one node.
-    pub(super) fn release(&mut self, name: &str) {
-        let Some(slot) = self.slots.get_mut(name) else {
+    pub(super) fn release(&mut self, number: u32) {
+        let Some(slot) = self.slots.get_mut(number as usize) else {
             return;
         };
         slot.users = slot.users.saturating_sub(1);
-        self.drop_unused(name);
+        self.drop_unused(number);
     }
 
     /// Forgets a name that nobody uses. One that a record vouches for and that is bad stays, until it is good or the
     /// record goes: who comes back gets what was good before.
-    fn drop_unused(&mut self, name: &str) {
+    fn drop_unused(&mut self, number: u32) {
         if self
-            .slots
-            .get(name)
+            .slot(number)
             .is_none_or(|slot| slot.users > 0 || slot.holds())
         {
             return;
         }
-        if let Some(slot) = self.slots.remove(name) {
+        if let Some(slot) = self.slots.try_remove(number as usize) {
+            self.numbers.remove(&slot.name);
             self.counts.remove(slot.standing);
             if let Some(names) = self.by_service.get_mut(&slot.target.service) {
-                names.retain(|other| &**other != name);
+                names.retain(|name| *name != slot.name);
                 if names.is_empty() {
                     self.by_service.remove(&slot.target.service);
                 }
@@ -296,8 +318,9 @@ impl Table {
     pub(super) fn of_region(&self, region: &RegionName) -> Vec<Arc<str>> {
         self.slots
             .iter()
-            .filter(|(_, slot)| slot.target.region.as_ref().is_none_or(|r| r == region))
-            .map(|(name, _)| name.clone())
+            .map(|(_, slot)| slot)
+            .filter(|slot| slot.target.region.as_ref().is_none_or(|r| r == region))
+            .map(|slot| slot.name.clone())
             .collect()
     }
 
@@ -309,7 +332,10 @@ impl Table {
         settings: &Settings,
         changed: &mut Names,
     ) {
-        let Some(slot) = self.slots.get_mut(name) else {
+        let Some(number) = self.number(name) else {
+            return;
+        };
+        let Some(slot) = self.slots.get_mut(number as usize) else {
             return;
         };
         let built = cluster::build(&slot.target, facts, settings);
@@ -331,18 +357,19 @@ impl Table {
         if differs {
             changed.push((ResourceType::Endpoints, name.clone()));
         }
-        self.drop_unused(name);
+        self.drop_unused(number);
     }
 
     /// What every client rejected that answered, of all names.
     pub(super) fn rejections(&self) -> Vec<v1::Rejection> {
-        self.slots.values().flat_map(Slot::rejections).collect()
+        let slots = self.slots.iter().map(|(_, slot)| slot);
+        slots.flat_map(Slot::rejections).collect()
     }
 
     /// The same of what comes from a service's record.
     pub(super) fn rejections_of(&self, service: &ServiceName) -> Vec<v1::Rejection> {
         let names = self.by_service.get(service).into_iter().flatten();
-        let slots = names.filter_map(|name| self.slots.get(name));
+        let slots = names.filter_map(|name| self.get(name));
         slots.flat_map(Slot::rejections).collect()
     }
 }

@@ -1,12 +1,10 @@
 //! What one node sees.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError, RwLockWriteGuard},
-};
+use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
 
 use isthmus_model::{ClusterName, RegionName};
 use prost::Message;
+use roaring::RoaringBitmap;
 
 use super::{
     CALLERS, Inner, NodeKind, cluster_name, endpoints, filter, listener,
@@ -26,7 +24,8 @@ pub(super) struct NodeView {
 /// The destinations that a node has asked for.
 #[derive(Default)]
 struct Used {
-    names: HashSet<Arc<str>>,
+    /// Their numbers in the table.
+    numbers: RoaringBitmap,
     counts: Counts,
     complained: bool,
 }
@@ -51,47 +50,38 @@ impl NodeView {
 
     fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if !used.names.contains(name) {
-            self.begin_to_use(name, &mut used)?;
-        }
-        let table = self
-            .inner
-            .table
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        table.get(name)?.served(kind)
+        let number = self.inner.table().number(name);
+        let number = match number.filter(|number| used.numbers.contains(*number)) {
+            Some(number) => number,
+            None => self.begin_to_use(name, &mut used)?,
+        };
+        self.inner.table().slot(number)?.served(kind)
     }
 
-    fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<()> {
+    fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<u32> {
         let target = ClusterName::parse(name).ok()?;
         // Names fold case; only the folded one is a cluster's.
         if target.to_string() != name || !self.may_reach(&target) {
             return None;
         }
-        let name: Arc<str> = name.into();
         let inner = &self.inner;
-        let acquired = inner
-            .table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .acquire(
-                &name,
-                &target,
-                &used.names,
-                &mut used.counts,
-                &*inner.facts,
-                &inner.settings,
-            );
+        let acquired = self.table_mut().acquire(
+            &target,
+            &used.numbers,
+            &mut used.counts,
+            &*inner.facts,
+            &inner.settings,
+        );
         match acquired {
-            Ok(()) => {
-                used.names.insert(name);
-                Some(())
+            Ok(number) => {
+                used.numbers.insert(number);
+                Some(number)
             }
             Err(Full) => {
                 if !std::mem::replace(&mut used.complained, true) {
                     tracing::warn!(
                         node = %self.node.service,
-                        name = &*name,
+                        name,
                         "too many destinations in use that this region has no record of: further ones are refused; \
                          put records of the services that are meant, or look for a caller that makes up names"
                     );
@@ -249,8 +239,8 @@ impl Drop for NodeView {
         if self.node.kind == NodeKind::Sidecar {
             table.remove_sidecar(&self.node.service);
         }
-        for name in &used.names {
-            table.release(name);
+        for number in &used.numbers {
+            table.release(number);
         }
     }
 }
