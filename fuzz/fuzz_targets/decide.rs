@@ -1,17 +1,70 @@
 //! A filter config and the headers of a request, both from strangers: the config is read or refused, the request is
-//! routed or refused, and what comes out can be written and read again.
+//! routed or refused, its limits are charged, and what comes out can be written and read again.
 #![no_main]
 
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+};
+
 use isthmus_model::{
-    Caller, ClusterName, Config, Decision, Peer, RawConfig, Request, decide, write_receipt,
+    Budgets, Caller, ClusterName, Config, Decision, Peer, RawConfig, Request, Route, Unavailable,
+    decide,
+    limit::{Cell, CellName},
+    spend, write_receipt,
 };
 use libfuzzer_sys::fuzz_target;
 
-const CONFIGS: [&str; 3] = [
+const CONFIGS: [&str; 4] = [
     r#"{"region":"eu","regions":["us","ap"],"caller":"eu/shop","debug":true}"#,
     r#"{"region":"eu","mode":"gateway","trust_domain":"mesh.internal","services":{"a":{"allow":["*/b"],"allow_pins":true}}}"#,
     r#"{"region":"eu","default_region":"any","headers":{"service":"s","region":"r","version":"v","destination":"d","caller":"c","hops":"h","receipt":"p","debug":"g","error":"e"}}"#,
+    r#"{"region":"eu","caller":"eu/shop","debug":true,"services":{"a":{"limits":[{"per":["caller","header:t"],"requests":2,"unit":"minute"},{"per":["method"],"requests":3,"unit":"day","mode":"shadow"}]}}}"#,
 ];
+
+/// Budgets that only this request knows.
+#[derive(Default)]
+struct Memory(HashMap<CellName, (Cell, u32)>);
+
+impl Budgets for Memory {
+    fn read(&mut self, name: &CellName) -> Result<(Cell, u32), Unavailable> {
+        Ok(self.0.get(name).cloned().unwrap_or_default())
+    }
+
+    fn write(&mut self, name: &CellName, cell: &Cell, version: u32) -> Result<bool, Unavailable> {
+        self.0.insert(*name, (cell.clone(), version + 1));
+        Ok(true)
+    }
+
+    fn now(&mut self) -> u64 {
+        1
+    }
+}
+
+/// The same request until a limit refuses it, or often enough to know that none does.
+fn spend_all(config: &Config, route: &Route<'_>, headers: &[(&[u8], &[u8])]) {
+    let mut budgets = Memory::default();
+    let hasher = BuildHasherDefault::<DefaultHasher>::default().build_hasher();
+    for _ in 0..8 {
+        let headers = headers.iter().copied();
+        let spent = spend(route, headers, &hasher, &mut budgets, |_, _| {});
+        if let Err(exceeded) = spent {
+            let decision = Decision::Reject(exceeded.refusal());
+            let mut receipt = String::new();
+            write_receipt(&mut receipt, config, &decision, Some(&exceeded))
+                .expect("strings take everything");
+            assert_visible(&receipt);
+            return;
+        }
+    }
+}
+
+fn assert_visible(receipt: &str) {
+    assert!(
+        receipt.bytes().all(|b| (b' '..=b'~').contains(&b)),
+        "{receipt:?}"
+    );
+}
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&first, rest)) = bytes.split_first() else {
@@ -41,7 +94,7 @@ fuzz_target!(|bytes: &[u8]| {
             Some((name, value.get(1..)?))
         })
         .collect();
-    let request = Request::collect(config.headers(), headers);
+    let request = Request::collect(config.headers(), headers.iter().copied());
     let caller = match Caller::parse(&config, &request, peer) {
         Ok(caller) => caller,
         Err(refusal) => {
@@ -51,11 +104,8 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let decision = decide(&config, &caller);
     let mut receipt = String::new();
-    write_receipt(&mut receipt, &config, &decision).expect("strings take everything");
-    assert!(
-        receipt.bytes().all(|b| (b' '..=b'~').contains(&b)),
-        "{receipt:?}"
-    );
+    write_receipt(&mut receipt, &config, &decision, None).expect("strings take everything");
+    assert_visible(&receipt);
     match &decision {
         Decision::Route(route) => {
             let mut name = String::new();
@@ -64,6 +114,7 @@ fuzz_target!(|bytes: &[u8]| {
                 .expect("strings take everything");
             let parsed = ClusterName::parse(&name).expect("a cluster's name can be read");
             assert_eq!(parsed.to_string(), name);
+            spend_all(&config, route, &headers);
         }
         Decision::Reject(refusal) => {
             serde_json::from_str::<serde_json::Value>(&refusal.json_body()).expect("JSON");

@@ -149,6 +149,11 @@ fn clippy(_: Scope, _: &mut Tally) -> Result<Outcome> {
         "wasm32-wasip1",
     ];
     shell::run(shell::cargo(wasm).args(strict))?;
+    // No member of the workspace, and nothing else would notice that it does not compile any more.
+    let fuzz = ["clippy", "--manifest-path", "fuzz/Cargo.toml", "--locked"];
+    let fuzz = [&fuzz[..], &["--target-dir", "target/fuzz-check"]].concat();
+    let mut fuzz = shell::cargo(fuzz);
+    shell::run(fuzz.args(strict).env("RUSTFLAGS", "--cfg fuzzing"))?;
     Ok(Outcome::Passed)
 }
 
