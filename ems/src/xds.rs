@@ -96,6 +96,8 @@ pub struct Resource {
     body_at: usize,
     /// Only of one that expires.
     expiry: Option<Box<ttl::Expiry>>,
+    /// Of name and version.
+    digest: u64,
     fate: Fate,
 }
 
@@ -116,6 +118,7 @@ impl Resource {
     ) -> Self {
         let (name, version) = (name.into(), version.into());
         let url = kind.type_url();
+        let digest = digest(&name, &version);
         let any_len = field_len(url.len()) + field_len(body.len());
         let mut wire = put_envelope(&name, &version, None, field_len(any_len));
         let any_at = wire.len();
@@ -131,6 +134,7 @@ impl Resource {
             any_at,
             body_at,
             expiry: None,
+            digest,
             fate: Fate::default(),
         }
     }
@@ -147,6 +151,7 @@ impl Resource {
 
     /// A resource of which only the version is known: what a client says it has from before.
     pub(crate) fn remembered(name: Arc<str>, version: Arc<str>) -> Self {
+        let digest = digest(&name, &version);
         Self {
             name,
             version,
@@ -154,6 +159,7 @@ impl Resource {
             any_at: 0,
             body_at: 0,
             expiry: None,
+            digest,
             fate: Fate::default(),
         }
     }
@@ -161,6 +167,15 @@ impl Resource {
     /// What clients said of it.
     pub(crate) fn fate(&self) -> &Fate {
         &self.fate
+    }
+
+    /// Bytes of the whole as an entry of a response.
+    pub(crate) fn entry_len(&self, mode: stream::Mode) -> usize {
+        match (mode, &self.expiry) {
+            (stream::Mode::Delta, _) => self.wire.len(),
+            (stream::Mode::Sotw, None) => self.wire.len() - self.any_at,
+            (stream::Mode::Sotw, Some(expiry)) => expiry.sotw_entry.len(),
+        }
     }
 
     /// The whole as a `resources` entry of a delta response.
@@ -196,6 +211,13 @@ impl fmt::Debug for Resource {
         let mark = if self.is_heartbeat() { "~" } else { "" };
         write!(f, "{mark}{}@{}", self.name, self.version)
     }
+}
+
+/// Tells names and versions apart.
+fn digest(name: &str, version: &str) -> u64 {
+    // The length keeps the two apart.
+    let seed = name.len() as u64;
+    xxhash_rust::xxh3::xxh3_64_with_seed(format!("{name}{version}").as_bytes(), seed)
 }
 
 /// A `Resource` message as an entry of `resources`, up to the `Any` of `rest` bytes that ends it.

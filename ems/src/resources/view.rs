@@ -50,8 +50,8 @@ impl NodeView {
 
     fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = self.inner.table().number(name);
-        let number = match number.filter(|number| used.numbers.contains(*number)) {
+        let known = self.inner.table().number(name);
+        let number = match known.filter(|number| used.numbers.contains(*number)) {
             Some(number) => number,
             None => self.begin_to_use(name, &mut used)?,
         };

@@ -2,7 +2,7 @@
 //! fixtures, measurements and tests. A [`Write`] may hold several changes; nobody sees half of one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -16,7 +16,7 @@ pub struct Memory(Arc<RwLock<Content>>);
 
 #[derive(Debug, Default)]
 struct Content {
-    resources: BTreeMap<ResourceType, BTreeMap<Arc<str>, Arc<Resource>>>,
+    resources: BTreeMap<ResourceType, HashMap<Arc<str>, Arc<Resource>>>,
     versions: BTreeMap<ResourceType, Arc<str>>,
 }
 
@@ -29,9 +29,13 @@ pub struct Write<'a> {
 
 impl Write<'_> {
     /// Sets a resource.
-    pub fn put(&mut self, kind: ResourceType, resource: Resource) {
-        let name = resource.name().clone();
+    pub fn put(&mut self, kind: ResourceType, mut resource: Resource) {
         let resources = self.content.resources.entry(kind).or_default();
+        // What streams have been sent has this very name, and is found by it without a look at the letters.
+        if let Some((name, _)) = resources.get_key_value(resource.name()) {
+            resource.name = name.clone();
+        }
+        let name = resource.name().clone();
         resources.insert(name.clone(), Arc::new(resource));
         self.names.push((kind, name));
     }

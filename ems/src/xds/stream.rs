@@ -474,13 +474,12 @@ pub(super) fn version_of(
     if let Some(version) = view.type_version(kind) {
         return version;
     }
-    let mut hash = Xxh3::new();
+    let mut digests = Vec::with_capacity(8 * resources.len());
     for resource in resources {
-        hash.update(resource.name().as_bytes());
-        hash.update(b"\0");
-        hash.update(resource.version().as_bytes());
-        hash.update(b"\0");
+        digests.extend(resource.digest.to_le_bytes());
     }
+    let mut hash = Xxh3::new();
+    hash.update(&digests);
     for name in removed {
         hash.update(b"\0");
         hash.update(name.as_bytes());

@@ -142,7 +142,10 @@ impl Subscription {
             .filter(|name| walk.to(name).is_some() || self.wildcard)
             .cloned()
             .collect();
-        self.mark(names, Why::Changed, wave);
+        let why = Why::Changed;
+        self.note(why, wave, |dirty| {
+            dirty.add_sorted(names.into_iter().map(|name| (name, Due { why, wave })));
+        });
     }
 
     /// Notes that anything may differ from before.
@@ -162,11 +165,17 @@ impl Subscription {
     }
 
     fn mark(&mut self, names: impl IntoIterator<Item = Arc<str>>, why: Why, wave: u64) {
+        self.note(why, wave, |dirty| {
+            dirty.add(names.into_iter().map(|name| (name, Due { why, wave })));
+        });
+    }
+
+    /// Adds names to those that have to be looked at, unless there are too many to be worth it.
+    fn note(&mut self, why: Why, wave: u64, add: impl FnOnce(&mut Dues)) {
         if why == Why::Changed && self.resync.is_some() {
             return;
         }
-        let dues = names.into_iter().map(|name| (name, Due { why, wave }));
-        self.dirty.add(dues);
+        add(&mut self.dirty);
         if why == Why::Changed && self.dirty.len() > BACKLOG.max(2 * self.entries.len()) {
             self.changed_anyhow(self.dirty.oldest().unwrap_or(wave));
         }

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
-use super::{Resource, fate::Fate, field_len, put_envelope, put_field, put_header};
+use super::{Resource, digest, fate::Fate, field_len, put_envelope, put_field, put_header};
 
 /// The type URL of a resource that is wrapped to carry its TTL.
 const WRAPPER: &str = "type.googleapis.com/envoy.service.discovery.v3.Resource";
@@ -59,6 +59,7 @@ impl Resource {
                 body_at: (any_at + body_in_any).min(wire.len()),
                 wire: wire.freeze(),
                 expiry,
+                digest: digest(&self.name, &version),
                 fate: Fate::default(),
             }
         };

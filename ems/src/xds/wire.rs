@@ -11,7 +11,7 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::ControlPlane;
 use prost::Message;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
     Resource, put_field,
@@ -58,7 +58,7 @@ impl Batches {
         let len: usize = response
             .resources
             .iter()
-            .map(|r| entry(response.mode, r).len())
+            .map(|resource| resource.entry_len(response.mode))
             .sum();
         let mut head = BytesMut::with_capacity(256 + if len < COPIED { len } else { 0 });
         head.put_bytes(0, PREFIX);
@@ -135,12 +135,12 @@ fn entry(mode: Mode, resource: &Resource) -> Bytes {
 
 /// Tells batches apart; equal ones are compared in full before they count as such.
 fn key(response: &Response) -> u128 {
-    let mut hash = Xxh3::new();
-    hash.update(&[u8::from(response.mode == Mode::Delta)]);
+    let mut addresses = Vec::with_capacity(1 + 8 * response.resources.len());
+    addresses.push(u8::from(response.mode == Mode::Delta));
     for resource in &*response.resources {
-        hash.update(&(Arc::as_ptr(resource).addr()).to_ne_bytes());
+        addresses.extend(Arc::as_ptr(resource).addr().to_ne_bytes());
     }
-    hash.digest128()
+    xxh3_128(&addresses)
 }
 
 #[cfg(test)]

@@ -53,6 +53,15 @@ impl Dues {
         });
     }
 
+    /// The same for names that are sorted, each once, as they are most often: without a look at each.
+    pub(super) fn add_sorted(&mut self, names: impl IntoIterator<Item = (Arc<str>, Due)>) {
+        if self.0.is_empty() {
+            self.0.extend(names);
+        } else {
+            self.add(names);
+        }
+    }
+
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Arc<str>, Due) -> bool) {
         self.0.retain(|(name, due)| keep(name, *due));
     }

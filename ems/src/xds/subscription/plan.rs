@@ -37,9 +37,15 @@ impl Plan {
             upserts,
             removals,
         } = self;
-        answers.extend(upserts);
-        answers.extend(removals);
-        answers.sort_by(|a, b| a.name.cmp(&b.name));
+        // Each is sorted.
+        for more in [upserts, removals] {
+            if answers.is_empty() {
+                answers = more;
+            } else if !more.is_empty() {
+                answers.extend(more);
+                answers.sort_by(|a, b| a.name.cmp(&b.name));
+            }
+        }
         answers
     }
 
