@@ -8,6 +8,18 @@ use anyhow::{Context, Result, ensure};
 use super::base;
 use crate::{setup, shell};
 
+/// What the compose file asks for each port that it publishes.
+const PORTS: [&str; 8] = [
+    "EMS_EU_PORT",
+    "EMS_US_PORT",
+    "HOST_EU_PORT",
+    "HOST_EU_ADMIN_PORT",
+    "HOST_US_PORT",
+    "HOST_US_ADMIN_PORT",
+    "GATEWAY_EU_ADMIN_PORT",
+    "GATEWAY_US_ADMIN_PORT",
+];
+
 /// A stack of its own beside one that somebody may be running.
 const PROJECT: &str = "isthmus-compose-test";
 
@@ -197,6 +209,8 @@ fn compose() -> Command {
     } else {
         Command::new("docker-compose")
     };
+    // Any free ports: what the compose file says may be in use on this machine.
+    command.envs(PORTS.map(|name| (name, "")));
     command
         .args(["--project-name", PROJECT])
         .current_dir(shell::root());
