@@ -38,7 +38,7 @@ use super::{
     limits::{Limits, Refusal},
     nodes::{Nodes, Session, knows_ttl},
     request::Incoming,
-    stream::{Action, Mode, Stream},
+    stream::{Action, Mode, Refused, Stream},
     wire::Batches,
 };
 
@@ -330,9 +330,12 @@ impl Responses {
         let before = self.server.hub.epoch();
         let actions = match stream.on_request(request, &*view) {
             Ok(actions) => actions,
-            Err(refusal) => {
+            Err(Refused { why, done }) => {
                 drop(stream);
-                return self.refuse(status_of(&refusal));
+                // The stream no longer knows what it gave up: the index has to hear of it now or never.
+                self.server.hub.follow(self.id, &done);
+                self.act(&session, done);
+                return self.refuse(status_of(&why));
             }
         };
         let mut missed = Vec::new();

@@ -113,6 +113,15 @@ pub enum Action {
     UnfollowAll(ResourceType),
 }
 
+/// A request that ends its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub why: Refusal,
+    /// What it made necessary until then: it may have been a verdict, and have given names up, before it went too far.
+    pub done: Vec<Action>,
+}
+
 /// A response, not yet encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -203,8 +212,20 @@ impl Stream {
         &mut self,
         request: Request,
         view: &dyn View,
-    ) -> Result<Vec<Action>, Refusal> {
-        let mut actions = Vec::new();
+    ) -> Result<Vec<Action>, Refused> {
+        let mut done = Vec::new();
+        match self.take(request, view, &mut done) {
+            Ok(()) => Ok(done),
+            Err(why) => Err(Refused { why, done }),
+        }
+    }
+
+    fn take(
+        &mut self,
+        request: Request,
+        view: &dyn View,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
         let kind = match (self.only, &*request.type_url) {
             (Some(kind), "") => kind,
             (Some(kind), url) if url == kind.type_url() => kind,
@@ -219,7 +240,7 @@ impl Stream {
                 Some(kind) => kind,
                 None => {
                     actions.extend(self.disclaim(request));
-                    return Ok(actions);
+                    return Ok(());
                 }
             },
         };
@@ -252,20 +273,13 @@ impl Stream {
                 subscribe,
                 unsubscribe,
                 initial,
-            } => subscription.ask_delta(
-                subscribe,
-                unsubscribe,
-                initial,
-                view,
-                &limits,
-                &mut actions,
-            )?,
+            } => subscription.ask_delta(subscribe, unsubscribe, initial, view, &limits, actions)?,
             Ask::Sotw { names, version } => {
-                subscription.ask_sotw(names, &version, view, &limits, &mut actions)?;
+                subscription.ask_sotw(names, &version, view, &limits, actions)?;
             }
         }
-        self.flush(view, &mut actions);
-        Ok(actions)
+        self.flush(view, actions);
+        Ok(())
     }
 
     /// Looks at names that may differ from before.

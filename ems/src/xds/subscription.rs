@@ -86,18 +86,6 @@ struct InFlight {
     updated: Vec<Arc<str>>,
 }
 
-impl InFlight {
-    /// What a rejection can be about.
-    fn names(&self) -> Vec<Arc<str>> {
-        if !self.updated.is_empty() {
-            // The others in a full list were taken before: what is new is to blame.
-            return self.updated.clone();
-        }
-        let resources = self.resources.iter().map(|resource| resource.name());
-        resources.chain(self.removed.iter()).cloned().collect()
-    }
-}
-
 impl Subscription {
     pub(super) fn new(kind: ResourceType, mode: Mode, expires: bool) -> Self {
         Self {

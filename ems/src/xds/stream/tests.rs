@@ -19,6 +19,8 @@ mod property;
 mod sotw;
 mod ttl;
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::xds::memory::Memory;
 
@@ -230,6 +232,15 @@ impl Driver {
         request
     }
 
+    /// What became bad or good again by the last line.
+    fn ruled(&self) -> String {
+        let ruled = self.actions.iter().filter_map(|action| match action {
+            Action::Ruled(_, resource) => Some(format!("{resource:?}").replace('@', "=")),
+            _ => None,
+        });
+        ruled.collect::<Vec<_>>().join(" ")
+    }
+
     fn states(&self) -> String {
         let mut all: Vec<_> = self
             .stream
@@ -277,17 +288,38 @@ fn limits() {
             Some("at most 2 names of type endpoints"),
         ),
         (Mode::Sotw, &["eds abcde"], Some("5 bytes is too long")),
+        (Mode::Delta, &["cds +a", "cds -a +abcde"], Some("5 bytes")),
+        (
+            Mode::Delta,
+            &["cds +a +b", "cds -a +c +d"],
+            Some("at most 2 names"),
+        ),
+        (Mode::Delta, &["cds +a +b", "cds -a +c +b"], None),
+        (Mode::Sotw, &["eds a b", "eds b abcde"], Some("5 bytes")),
     ] {
         let mut driver = Driver::new(mode, limits.clone());
         let mut last = Ok(Vec::new());
+        let mut index = BTreeSet::new();
         for line in script {
             let (kind, words) = line.split_once(' ').unwrap();
             let request = driver.request(kind, words.split(' '));
             last = driver.stream.on_request(request, &driver.memory);
+            let (Ok(actions) | Err(Refused { done: actions, .. })) = &last;
+            for action in actions {
+                match action {
+                    Action::Follow(kind, name) => index.insert((*kind, name.clone())),
+                    Action::Unfollow(kind, name) => index.remove(&(*kind, name.clone())),
+                    _ => false,
+                };
+            }
         }
+        // Or the index would remember the stream's names after it.
+        assert_eq!(index, driver.stream.followed().collect(), "{script:?}");
         match (last, refusal) {
             (Ok(_), None) => {}
-            (Err(found), Some(words)) => assert!(found.to_string().contains(words), "{found}"),
+            (Err(Refused { why, .. }), Some(words)) => {
+                assert!(why.to_string().contains(words), "{why}");
+            }
             (last, refusal) => panic!("{script:?}: {last:?} instead of {refusal:?}"),
         }
     }

@@ -28,7 +28,7 @@ impl Subscription {
         let returning = first && !initial.is_empty();
         if first {
             limits.check_count(self.kind, initial.len())?;
-            self.remember(initial, view, limits)?;
+            self.remember(initial, view, limits, actions)?;
         }
         let all = |names: &[String]| names.iter().any(|name| name == WILDCARD);
         let (joins, leaves) = (all(&subscribe), all(&unsubscribe));
@@ -83,7 +83,7 @@ impl Subscription {
         }
         // A client that comes back with everything it needs: only where the server alone decides what that is.
         if first && self.wildcard && self.is_full() && !self.named && !version.is_empty() {
-            self.skip_if_current(version, view);
+            self.skip_if_current(version, view, actions);
         }
         Ok(())
     }
@@ -96,12 +96,19 @@ impl Subscription {
         limits: &Limits,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        let mut names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
+        let mut names: Vec<String> = names.into_iter().collect();
         names.sort();
         names.dedup();
+        // All of it before anything is kept.
+        limits.check_count(self.kind, names.len())?;
         for name in &names {
             limits.check_name(name)?;
         }
+        let mut names: Vec<Arc<str>> = names.into_iter().map(Into::into).collect();
+        let mut walk = self.entries.walk();
+        let asked = |name| walk.to(name).is_some_and(|entry| entry.asked);
+        let known = names.iter().map(asked).filter(|asked| *asked).count();
+        limits.check_count(self.kind, self.asked + names.len() - known)?;
         let mut has = vec![false; names.len()];
         let mut fresh = Vec::new();
         let mut walk = self.entries.walk();
@@ -121,7 +128,6 @@ impl Subscription {
             actions.push(Action::Follow(self.kind, name.clone()));
         }
         self.entries.add(fresh);
-        limits.check_count(self.kind, self.asked)?;
         let dues = names.into_iter().zip(has).map(|(name, has)| {
             let why = if returning && has {
                 Why::Changed

@@ -6,7 +6,7 @@ use super::{Entry, Subscription, due::Why, refresh::dress};
 use crate::xds::{
     Resource, View,
     limits::{Limits, Refusal},
-    stream::{State, version_of},
+    stream::{Action, State, version_of},
 };
 
 impl Subscription {
@@ -16,6 +16,7 @@ impl Subscription {
         initial: HashMap<String, String>,
         view: &dyn View,
         limits: &Limits,
+        actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         for name in initial.keys() {
             limits.check_name(name)?;
@@ -26,7 +27,11 @@ impl Subscription {
         let current = view.get_all(self.kind, &names).into_iter();
         for (current, (name, version)) in current.zip(initial) {
             let resource = match current {
-                Some(current) if **current.version() == *version => dress(self.expires, current),
+                Some(current) if **current.version() == *version => {
+                    let current = dress(self.expires, current);
+                    self.taken_before(&current, actions);
+                    current
+                }
                 _ => Arc::new(Resource::remembered(name.into(), version.into())),
             };
             // Its TTL runs since nobody knows when.
@@ -39,7 +44,12 @@ impl Subscription {
     }
 
     /// Takes it that the client has everything, if that is what its version says; else everything is sent.
-    pub(super) fn skip_if_current(&mut self, version: &str, view: &dyn View) {
+    pub(super) fn skip_if_current(
+        &mut self,
+        version: &str,
+        view: &dyn View,
+        actions: &mut Vec<Action>,
+    ) {
         let items = self.plan(view).into_items();
         let resources: Vec<_> = items.iter().filter_map(|i| i.resource.clone()).collect();
         let expires = resources.iter().any(|r| r.ttl().is_some());
@@ -48,7 +58,16 @@ impl Subscription {
             return;
         }
         self.due = false;
+        for resource in &resources {
+            self.taken_before(resource, actions);
+        }
         self.entries
             .add(resources.into_iter().map(|r| Entry::of(r, State::Acked)));
+    }
+    /// A client has what it took, also if it took it from another server or before this one was started.
+    fn taken_before(&self, resource: &Arc<Resource>, actions: &mut Vec<Action>) {
+        if resource.fate().take() {
+            actions.push(Action::Ruled(self.kind, resource.clone()));
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Rejection, Subscription, blame::mentions};
+use super::{Entry, InFlight, Rejection, Subscription, blame::mentions};
 use crate::xds::{Resource, stream::State};
 
 /// A client's word on the response in flight.
@@ -33,17 +33,7 @@ impl Subscription {
                 ..Verdict::default()
             });
         };
-        let names = in_flight.names();
-        let mut blamed: Vec<_> = names
-            .iter()
-            .filter(|n| mentions(error, n))
-            .cloned()
-            .collect();
-        // Of several of which none is named any may be good: they are shown as rejected, and not ruled upon.
-        let certain = !blamed.is_empty() || names.len() == 1;
-        if blamed.is_empty() {
-            blamed = names;
-        }
+        let (blamed, certain) = self.blame(&in_flight, error);
         let mut fresh = false;
         let mut ruled = Vec::new();
         for name in &blamed {
@@ -70,6 +60,27 @@ impl Subscription {
             fresh,
             ruled,
         })
+    }
+
+    /// What a rejection is about, and whether that is certain. What is not is shown as rejected, and not ruled upon.
+    fn blame(&self, sent: &InFlight, error: &str) -> (Vec<Arc<str>>, bool) {
+        let resources = sent.resources.iter().map(|resource| resource.name());
+        let all = || resources.clone().chain(sent.removed.iter());
+        let named: Vec<_> = all()
+            .filter(|name| mentions(error, name))
+            .cloned()
+            .collect();
+        if !named.is_empty() {
+            return (named, true);
+        }
+        // In a full list what is not new was taken before, unless it was rejected: then it may be that again.
+        let again = self.is_full() && self.rejected.values().any(|known| known.error.is_some());
+        let suspects = match &*sent.updated {
+            [] => all().cloned().collect(),
+            updated => updated.to_vec(),
+        };
+        let certain = suspects.len() == 1 && !again;
+        (suspects, certain)
     }
 
     /// Gives what has become good again by it.

@@ -324,7 +324,43 @@ fn blame_in_a_full_list() {
     driver.run("write cds:bad=1");
     driver.run("cds nack:wrong");
     assert_eq!(driver.states(), "cds:bad=Rejected(wrong) cds:good=Acked");
+    // What is still bad is in every further list: if it is named, the new is not to blame.
     driver.run("write cds:good=2");
+    driver.run("cds nack:bad_is_wrong");
+    assert_eq!(
+        driver.states(),
+        "cds:bad=Rejected(bad is wrong) cds:good=Sent"
+    );
+    assert_eq!(driver.ruled(), "");
+    // If none is named, it may be either: nothing is ruled upon.
+    driver.run("write cds:good=3");
+    driver.run("cds nack:wrong");
+    assert_eq!(driver.ruled(), "");
+    driver.run("write cds:good=4");
     driver.run("cds ack");
     assert_eq!(driver.states(), "cds:bad=Acked cds:good=Acked");
+    assert_eq!(driver.ruled(), "bad=1");
+}
+
+/// A client that returns with what is current took it: what another says then does not make it bad.
+#[test]
+fn what_a_returning_client_has_was_taken() {
+    let mut first = Driver::new(Mode::Delta, Limits::default());
+    first.run("write cds:a=1");
+    let mut second = Driver {
+        memory: first.memory.clone(),
+        ..Driver::new(Mode::Delta, Limits::default())
+    };
+    second.run("cds +a");
+    second.run("cds nack:no");
+    assert_eq!(second.ruled(), "a=1");
+    first.run("cds +a a=1");
+    assert_eq!(first.ruled(), "a=1");
+    let mut third = Driver {
+        memory: first.memory.clone(),
+        ..Driver::new(Mode::Delta, Limits::default())
+    };
+    third.run("cds +a");
+    third.run("cds nack:no");
+    assert_eq!(third.ruled(), "");
 }
