@@ -263,6 +263,12 @@ pub trait View: Send + Sync {
     /// The names that a wildcard subscription covers for this node.
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>>;
 
+    /// All names that a wildcard subscription may ever cover, where these are few: a stream then hears of no others.
+    /// `None`: there is no such list, and the stream hears of every change of the type.
+    fn wildcard_within(&self, _kind: ResourceType) -> Option<Vec<Arc<str>>> {
+        None
+    }
+
     /// Whether a wildcard subscription covers this name: asked for each changed name on each wildcard stream, so
     /// worth answering faster than by a search.
     fn covers(&self, kind: ResourceType, name: &str) -> bool {

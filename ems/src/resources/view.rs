@@ -210,6 +210,22 @@ impl View for NodeView {
         }
     }
 
+    fn wildcard_within(&self, kind: ResourceType) -> Option<Vec<Arc<str>>> {
+        if kind != ResourceType::Cluster {
+            return Some(self.wildcard(kind));
+        }
+        if self.node.eager {
+            return None;
+        }
+        // Which of its two meanings an entry has depends on the regions there are.
+        let local = &self.inner.settings.region;
+        let both = |entry: &String| {
+            [true, false].map(|is_region| used_destination(entry, local, |_| is_region))
+        };
+        let targets = self.node.uses.iter().flat_map(both).flatten();
+        Some(targets.map(|target| target.to_string().into()).collect())
+    }
+
     fn covers(&self, kind: ResourceType, name: &str) -> bool {
         if kind != ResourceType::Cluster || !self.node.eager {
             return self.wildcard(kind).iter().any(|known| &**known == name);

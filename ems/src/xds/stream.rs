@@ -336,7 +336,7 @@ impl Stream {
     pub fn followed(&self) -> impl Iterator<Item = (ResourceType, Arc<str>)> + '_ {
         self.subscriptions
             .iter()
-            .flat_map(|s| s.asked().map(|name| (s.kind(), name.clone())))
+            .flat_map(|s| s.followed().map(|name| (s.kind(), name.clone())))
     }
 
     /// Says of each name of a type that nobody serves that it does not exist, so that the client need not wait. State

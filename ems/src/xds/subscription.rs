@@ -42,6 +42,8 @@ pub(super) struct Subscription {
     kind: ResourceType,
     mode: Mode,
     wildcard: bool,
+    /// All that the wildcard can cover, sorted, where that is known: followed by name.
+    within: Option<Vec<Arc<str>>>,
     /// A request for this type was seen.
     started: bool,
     /// A name was asked for: from then on an empty list means nothing, and no longer everything.
@@ -92,6 +94,7 @@ impl Subscription {
             kind,
             mode,
             wildcard: false,
+            within: None,
             started: false,
             named: false,
             entries: Entries::default(),
@@ -352,8 +355,15 @@ impl Subscription {
             && matches!(self.kind, ResourceType::Listener | ResourceType::Cluster)
     }
 
+    /// The names that the stream has to hear of.
+    pub(super) fn followed(&self) -> impl Iterator<Item = &Arc<str>> {
+        let within = self.within.iter().flatten();
+        let more = within.filter(|name| !self.entries.get(name).is_some_and(|entry| entry.asked));
+        self.asked().chain(more)
+    }
+
     /// The names that the client asked for.
-    pub(super) fn asked(&self) -> impl Iterator<Item = &Arc<str>> {
+    fn asked(&self) -> impl Iterator<Item = &Arc<str>> {
         let asked = self.entries.iter().filter(|entry| entry.asked);
         asked.map(Entry::name)
     }

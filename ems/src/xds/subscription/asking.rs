@@ -148,8 +148,12 @@ impl Subscription {
                 && std::mem::replace(&mut entry.asked, false)
             {
                 self.asked -= 1;
-                actions.push(Action::Unfollow(self.kind, entry.name().clone()));
-                gone.push(entry.name().clone());
+                let name = entry.name().clone();
+                let within = self.within.as_ref();
+                if within.is_none_or(|within| within.binary_search(&name).is_err()) {
+                    actions.push(Action::Unfollow(self.kind, name.clone()));
+                }
+                gone.push(name);
             }
         }
         if gone.is_empty() {
@@ -170,7 +174,16 @@ impl Subscription {
 
     fn join_wildcard(&mut self, returning: bool, view: &dyn View, actions: &mut Vec<Action>) {
         if !std::mem::replace(&mut self.wildcard, true) {
-            actions.push(Action::FollowAll(self.kind));
+            self.within = view.wildcard_within(self.kind);
+            match &mut self.within {
+                Some(names) => {
+                    names.sort();
+                    names.dedup();
+                    let names = names.iter().cloned();
+                    actions.extend(names.map(|name| Action::Follow(self.kind, name)));
+                }
+                None => actions.push(Action::FollowAll(self.kind)),
+            }
         }
         self.due |= !returning;
         let why = if returning { Why::Changed } else { Why::Asked };
@@ -179,7 +192,15 @@ impl Subscription {
 
     fn leave_wildcard(&mut self, actions: &mut Vec<Action>) {
         if std::mem::replace(&mut self.wildcard, false) {
-            actions.push(Action::UnfollowAll(self.kind));
+            match self.within.take() {
+                Some(names) => {
+                    let entries = &self.entries;
+                    let asked = |name: &Arc<str>| entries.get(name).is_some_and(|e| e.asked);
+                    let names = names.into_iter().filter(|name| !asked(name));
+                    actions.extend(names.map(|name| Action::Unfollow(self.kind, name)));
+                }
+                None => actions.push(Action::UnfollowAll(self.kind)),
+            }
             self.drop_unasked();
         }
     }

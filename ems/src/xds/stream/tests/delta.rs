@@ -484,3 +484,56 @@ fn only_the_first_rejection_of_a_version_is_news() {
         assert_eq!(found.collect::<Vec<_>>(), news, "{line}");
     }
 }
+
+/// A source that knows all that its wildcard can cover.
+struct Few(Memory);
+
+impl View for Few {
+    fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        self.0.get(kind, name)
+    }
+
+    fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>> {
+        let covered = |name: &Arc<str>| matches!(&**name, "a" | "b");
+        self.0.wildcard(kind).into_iter().filter(covered).collect()
+    }
+
+    fn wildcard_within(&self, _kind: ResourceType) -> Option<Vec<Arc<str>>> {
+        Some(vec!["b".into(), "a".into()])
+    }
+}
+
+/// Of a wildcard that can cover few names the stream hears of these alone, whatever it asks for besides.
+#[test]
+fn a_wildcard_of_few_names_follows_them() {
+    for (script, follows) in [
+        (&["cds"][..], "+a +b"),
+        (&["cds", "cds +b"], "+a +b +b"),
+        (&["cds", "cds +b", "cds -b"], "+a +b +b"),
+        (&["cds", "cds +b", "cds -*"], "+a +b +b -a"),
+        (&["cds +c", "cds +*", "cds -*"], "+c +a +b -a -b"),
+    ] {
+        let mut driver = Driver::new(Mode::Delta, Limits::default());
+        driver.run("write cds:a=1 cds:c=1");
+        let few = Few(driver.memory.clone());
+        let mut said = Vec::new();
+        for line in script {
+            let (kind, words) = line.split_once(' ').unwrap_or((line, ""));
+            let request = driver.request(kind, words.split_whitespace());
+            for action in driver.stream.on_request(request, &few).unwrap() {
+                match action {
+                    Action::Follow(_, name) => said.push(format!("+{name}")),
+                    Action::Unfollow(_, name) => said.push(format!("-{name}")),
+                    Action::FollowAll(_) | Action::UnfollowAll(_) => panic!("{script:?}"),
+                    _ => {}
+                }
+            }
+        }
+        assert_eq!(said.join(" "), follows, "{script:?}");
+        let mut left: Vec<_> = said.iter().filter(|s| s.starts_with('+')).collect();
+        left.retain(|name| !said.contains(&name.replace('+', "-")));
+        let followed: BTreeSet<_> = driver.stream.followed().map(|(_, name)| name).collect();
+        let left: BTreeSet<Arc<str>> = left.iter().map(|s| s.replace('+', "").into()).collect();
+        assert_eq!(followed, left, "{script:?}");
+    }
+}
