@@ -1,7 +1,7 @@
 //! Why a request is turned away, in the words that callers see: one stable code each, with its HTTP and gRPC status.
 //!
 //! Some codes are said by Envoy and not by the filter ([`Code::UnknownService`], [`Code::NoHealthyEndpoint`],
-//! [`Code::Unresolved`]): they are here because what writes Envoy's `local_reply_config` takes codes and statuses from
+//! [`Code::EndpointFailed`], [`Code::Unresolved`]): they are here because what writes Envoy's `local_reply_config` takes codes and statuses from
 //! this table too.
 
 use std::{borrow::Cow, fmt};
@@ -23,6 +23,8 @@ pub enum Code {
     UnknownService,
     /// The service is known, but nobody can take the request (said by Envoy).
     NoHealthyEndpoint,
+    /// An endpoint had the request and gave no answer that is one (said by Envoy).
+    EndpointFailed,
     /// The control plane does not say where the service is: out of reach, or asked for too many names (said by Envoy).
     Unresolved,
     /// The service's access rule does not allow the caller.
@@ -37,7 +39,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the table in the docs.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MissingService,
         Self::BadService,
         Self::BadRegion,
@@ -45,6 +47,7 @@ impl Code {
         Self::UnknownRegion,
         Self::UnknownService,
         Self::NoHealthyEndpoint,
+        Self::EndpointFailed,
         Self::Unresolved,
         Self::Denied,
         Self::RateLimited,
@@ -63,6 +66,7 @@ impl Code {
             Self::UnknownRegion => "unknown_region",
             Self::UnknownService => "unknown_service",
             Self::NoHealthyEndpoint => "no_healthy_endpoint",
+            Self::EndpointFailed => "endpoint_failed",
             Self::Unresolved => "unresolved",
             Self::Denied => "denied",
             Self::RateLimited => "rate_limited",
@@ -80,6 +84,7 @@ impl Code {
             Self::UnknownRegion | Self::UnknownService => 404,
             Self::RateLimited => 429,
             Self::Internal => 500,
+            Self::EndpointFailed => 502,
             Self::NoHealthyEndpoint | Self::Unresolved => 503,
             Self::Loop => 508,
         }
@@ -102,7 +107,7 @@ impl Code {
             // INTERNAL
             Self::Internal => 13,
             // UNAVAILABLE
-            Self::NoHealthyEndpoint | Self::Unresolved => 14,
+            Self::NoHealthyEndpoint | Self::EndpointFailed | Self::Unresolved => 14,
         }
     }
 }

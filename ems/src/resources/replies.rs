@@ -1,5 +1,6 @@
 //! Envoy's own refusals in the words of the request contract: a service that does not exist is `unknown_service`, one
-//! that nobody answers for, or that has too much to do, is `no_healthy_endpoint`, one that EMS did not speak of is `unresolved`.
+//! that nobody answers for, or that has too much to do, is `no_healthy_endpoint`, one whose endpoint broke off is
+//! `endpoint_failed`, one that EMS did not speak of is `unresolved`.
 //!
 //! gRPC callers have mappers of their own: theirs sets `grpc-status`, which plain HTTP callers must not see.
 
@@ -30,7 +31,7 @@ struct Refusal {
     message: &'static str,
 }
 
-const REFUSALS: [Refusal; 4] = [
+const REFUSALS: [Refusal; 5] = [
     Refusal {
         // A cluster that drops everything because EMS says so: see `cluster::unknown`.
         flags: &["UDO"],
@@ -55,6 +56,12 @@ const REFUSALS: [Refusal; 4] = [
         flags: &["UO"],
         code: Code::NoHealthyEndpoint,
         message: "its circuit breakers let no more requests through now",
+    },
+    Refusal {
+        // It closed the connection, reset the stream or spoke another protocol. Somebody may have seen the request.
+        flags: &["UC", "UR", "UPE"],
+        code: Code::EndpointFailed,
+        message: "an endpoint took the request and gave no proper answer; is its protocol the one of the service's record?",
     },
 ];
 

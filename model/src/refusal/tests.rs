@@ -14,6 +14,7 @@ fn codes_are_stable() {
         ("unknown_region", 404, 5),
         ("unknown_service", 404, 5),
         ("no_healthy_endpoint", 503, 14),
+        ("endpoint_failed", 502, 14),
         ("unresolved", 503, 14),
         ("denied", 403, 7),
         ("rate_limited", 429, 8),

@@ -1,6 +1,11 @@
 //! Every refusal of the contract, as HTTP callers and as gRPC callers see it.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    thread,
+    time::{Duration, Instant},
+};
 
 use isthmus_tests::Envoy;
 use isthmus_upstream::Client;
@@ -28,6 +33,7 @@ const MISSING_SERVICE: Refusal = refusal("missing_service", 400, Code::InvalidAr
 const UNKNOWN_REGION: Refusal = refusal("unknown_region", 404, Code::NotFound);
 const UNKNOWN_SERVICE: Refusal = refusal("unknown_service", 404, Code::NotFound);
 const NO_HEALTHY_ENDPOINT: Refusal = refusal("no_healthy_endpoint", 503, Code::Unavailable);
+const ENDPOINT_FAILED: Refusal = refusal("endpoint_failed", 502, Code::Unavailable);
 const DENIED: Refusal = refusal("denied", 403, Code::PermissionDenied);
 const LOOP: Refusal = refusal("loop", 508, Code::FailedPrecondition);
 
@@ -197,6 +203,37 @@ fn nobody_is_there() {
     for (host, region) in [(&stage.mesh.us.host, "us"), (&stage.mesh.eu.host, "us")] {
         let headers = [("x-mesh-service", "deserted"), ("x-mesh-region", region)];
         check(host, &headers, NO_HEALTHY_ENDPOINT);
+    }
+}
+
+/// A port where every connection is read from once, gets these bytes and is closed.
+fn says(bytes: &'static [u8]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            let _ = connection.read(&mut [0; 1024]);
+            let _ = connection.write_all(bytes);
+        }
+    });
+    port
+}
+
+/// One that closes every connection once something was asked, and one that does not speak what its record says.
+#[test]
+fn endpoints_that_give_no_answer() {
+    let stage = shared();
+    let us = &stage.mesh.us;
+    us.serve("broken", json!({}), says(b"")).unwrap();
+    let old = says(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n");
+    us.serve("babel", json!({"protocol": "http2"}), old)
+        .unwrap();
+    for host in [&us.host, &stage.mesh.eu.host] {
+        for service in ["broken", "babel"] {
+            stage::refuses(host, service, "us", ENDPOINT_FAILED.code);
+            let headers = [("x-mesh-service", service), ("x-mesh-region", "us")];
+            check(host, &headers, ENDPOINT_FAILED);
+        }
     }
 }
 
