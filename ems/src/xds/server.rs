@@ -36,7 +36,7 @@ use super::{
     counters::Counters,
     hub::{Hub, Inbox, News, StreamId},
     limits::{Limits, Refusal},
-    nodes::{Nodes, Session, knows_ttl},
+    nodes::{self, Nodes, Session, knows_ttl},
     request::Incoming,
     stream::{Action, Mode, Stream},
     wire::Batches,
@@ -413,6 +413,8 @@ impl Responses {
     }
 
     fn identify(&self, node: Node) -> Result<Open, tonic::Status> {
+        let known = nodes::identify(&node, SystemTime::now(), &self.server.limits)
+            .map_err(|refusal| status_of(&refusal))?;
         let view = self
             .server
             .source
@@ -420,7 +422,7 @@ impl Responses {
             .map_err(tonic::Status::invalid_argument)?;
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
             .with_ttl(knows_ttl(&node, self.mode));
-        let session = Arc::new(Session::new(&node, SystemTime::now(), stream));
+        let session = Arc::new(Session::new(known, stream));
         let limit = self.server.limits.streams_per_node;
         if !self.server.nodes.insert(self.id, session.clone(), limit) {
             return Err(tonic::Status::resource_exhausted(format!(
@@ -513,9 +515,10 @@ impl Drop for Responses {
 fn status_of(refusal: &Refusal) -> tonic::Status {
     let code = match refusal {
         Refusal::TooManyNames { .. } => Code::ResourceExhausted,
-        Refusal::NameTooLong { .. } | Refusal::MissingType | Refusal::WrongType { .. } => {
-            Code::InvalidArgument
-        }
+        Refusal::NameTooLong { .. }
+        | Refusal::NodeTooLong { .. }
+        | Refusal::MissingType
+        | Refusal::WrongType { .. } => Code::InvalidArgument,
     };
     tonic::Status::new(code, refusal.to_string())
 }
