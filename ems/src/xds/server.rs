@@ -191,10 +191,6 @@ impl Server {
         only: Option<ResourceType>,
         request: http::Request<Body>,
     ) -> Response<Body> {
-        if self.draining.load(Ordering::Acquire) {
-            return tonic::Status::unavailable("this server is shutting down, try another")
-                .into_http();
-        }
         let Some((id, inbox)) = self.hub.join(self.limits.streams) else {
             self.counters.refuse();
             let limit = self.limits.streams;
@@ -203,6 +199,12 @@ impl Server {
             ))
             .into_http();
         };
+        // Once it has joined: whoever did so too late to be sent away with the others sees that here.
+        if self.draining.load(Ordering::Acquire) {
+            self.hub.leave(id, std::iter::empty());
+            return tonic::Status::unavailable("this server is shutting down, try another")
+                .into_http();
+        }
         let max = Some(self.limits.request_bytes);
         let requests = Streaming::new_request(Requests { mode }, request.into_body(), None, max);
         let body = Responses {
@@ -551,3 +553,6 @@ impl Decoder for Requests {
         BufferSettings::new(1_024, 8_192)
     }
 }
+
+#[cfg(test)]
+mod tests;
