@@ -7,6 +7,7 @@ mod assembly;
 mod facts;
 mod insight;
 pub mod network;
+pub mod room;
 
 use std::{
     future::Future,

@@ -8,7 +8,9 @@
 )]
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read, Write},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Output, Stdio},
     thread::sleep,
@@ -59,7 +61,7 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 fn start(command: &mut Command, ready: &Path) -> (Serving, Value) {
-    let serving = Serving(command.stderr(Stdio::null()).spawn().unwrap());
+    let serving = Serving(command.spawn().unwrap());
     let text = eventually("the ready file", || fs::read_to_string(ready).ok());
     (serving, serde_json::from_str(&text).unwrap())
 }
@@ -113,6 +115,7 @@ fn it_says_where_it_is_and_ends_when_told() {
             .arg("--ready-file")
             .arg(&ready);
         command.args(["--region", "us", "--xds-address", "127.0.0.1:0"]);
+        command.stderr(Stdio::null());
         let (mut serving, addresses) = start(command.env("EMS_DATA_DIR", &data), &ready);
         let http = addresses["http"].as_str().unwrap();
         let mut page = ureq::get(format!("http://{http}/readyz")).call().unwrap();
@@ -130,5 +133,74 @@ fn it_says_where_it_is_and_ends_when_told() {
         assert!(sent.success());
         let status = eventually("its end", || serving.0.try_wait().unwrap());
         assert_eq!(status.code(), Some(0), "{signal}");
+    }
+}
+
+/// A server under a limit of open files, as the shell's `ulimit` takes it.
+struct Limited {
+    _serving: Serving,
+    folder: TempDir,
+    addresses: Value,
+}
+
+impl Limited {
+    fn start(ulimit: &str) -> Self {
+        let folder = TempDir::new().unwrap();
+        let ready = folder.path().join("ready");
+        let mut command = Command::new("sh");
+        command
+            .env_clear()
+            .args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")])
+            .args([env!("CARGO_BIN_EXE_ems"), "serve", "--region", "us"])
+            .args(["--xds-address", "127.0.0.1:0"])
+            .args(["--http-address", "127.0.0.1:0"])
+            .arg("--data-dir")
+            .arg(folder.path().join("data"))
+            .arg("--ready-file")
+            .arg(&ready)
+            .stderr(File::create(folder.path().join("log")).unwrap());
+        let (serving, addresses) = start(&mut command, &ready);
+        Self {
+            _serving: serving,
+            folder,
+            addresses,
+        }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    fn connect(&self, socket: &str) -> TcpStream {
+        let stream = TcpStream::connect(self.addresses[socket].as_str().unwrap()).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream
+    }
+}
+
+/// Asks for something; the connection stays.
+fn ask(stream: &mut TcpStream) {
+    stream
+        .write_all(b"GET /nothing HTTP/1.1\r\nhost: ems\r\n\r\n")
+        .unwrap();
+    let mut begin = [0; 9];
+    stream.read_exact(&mut begin).expect("an answer in time");
+    assert_eq!(&begin, b"HTTP/1.1 ");
+}
+
+#[test]
+fn a_low_soft_limit_of_open_files_is_raised() {
+    let server = Limited::start("-S -n 256");
+    let mut connections: Vec<_> = (0..400).map(|_| server.connect("xds")).collect();
+    connections.iter_mut().for_each(ask);
+    assert_eq!(connections.len(), 400);
+}
+
+#[test]
+fn a_low_hard_limit_of_open_files_is_said() {
+    let server = Limited::start("-n 256");
+    let log = server.log();
+    for part in ["may have 256 files open", "raise the hard limit", "WARN"] {
+        assert!(log.contains(part), "{log}");
     }
 }

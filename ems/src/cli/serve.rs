@@ -4,11 +4,12 @@ use std::{io::IsTerminal, path::PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     options::{LogFormat, Options, RawOptions},
-    serve::{self, Listeners},
+    serve::{self, Listeners, room::Room},
 };
 
 /// Flags of `ems serve`. Each is also a variable and, in camel case (xdsAddress), a field of the config file; flags
@@ -33,6 +34,13 @@ pub(super) fn run(args: Args) -> Result<()> {
         anyhow!("the options are not right:{}", lines.concat())
     })?;
     start_log(&options)?;
+    // Shells and service managers allow a process some thousand files unless it asks for more itself.
+    let open_files = rlimit::increase_nofile_limit(u64::MAX)
+        .context("cannot ask the system how many files may be open")?;
+    let (_room, too_few) = Room::of(open_files, options.max_streams);
+    if let Some(too_few) = too_few {
+        warn!("{too_few}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -12,6 +12,13 @@ use isthmus_model::{ClusterName, RegionName, ServiceName};
 
 use crate::identity::SpiffeId;
 
+/// Bytes of one text of a node, which is kept as long as the node is connected, by each of its streams.
+const TEXT_BYTES: usize = 1_024;
+/// What a node may use: as many entries as [`super::Limits`] lets one use of its own accord, each as long as a
+/// destination's name can be.
+const USES: usize = 1_000;
+const USE_BYTES: usize = 512;
+
 /// What sort of Envoy a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeKind {
@@ -106,22 +113,13 @@ impl Node {
                 path => Ok(path.to_owned()),
             }),
         );
-        let uses = match fields.fields.get("uses").and_then(|v| v.kind.as_ref()) {
-            None => Vec::new(),
-            Some(Kind::ListValue(list)) => list
-                .values
-                .iter()
-                .filter_map(|value| match &value.kind {
-                    Some(Kind::StringValue(text)) => Some(text.clone()),
-                    _ => None,
-                })
-                .collect(),
-            Some(_) => {
-                errors.push("isthmus.uses must be a list of texts".to_owned());
-                Vec::new()
-            }
-        };
+        let uses = uses(fields, &mut errors);
         let zone = node.locality.as_ref().map(|at| at.zone.clone());
+        if let Some(zone) = &zone
+            && let Err(error) = short(zone, TEXT_BYTES)
+        {
+            errors.push(format!("locality.zone: {error}"));
+        }
         match parsed {
             (Some(kind), Some(service), Some(region), Some(listen), Some(filter))
                 if errors.is_empty() =>
@@ -143,6 +141,45 @@ impl Node {
             _ => Err(format!("node metadata: {}", errors.join("; "))),
         }
     }
+}
+
+/// The list of texts `uses`, if there is one.
+fn uses(fields: &Struct, errors: &mut Vec<String>) -> Vec<String> {
+    let list = match fields.fields.get("uses").and_then(|v| v.kind.as_ref()) {
+        None => return Vec::new(),
+        Some(Kind::ListValue(list)) => &list.values,
+        Some(_) => {
+            errors.push("isthmus.uses must be a list of texts".to_owned());
+            return Vec::new();
+        }
+    };
+    if list.len() > USES {
+        let found = list.len();
+        errors.push(format!(
+            "isthmus.uses has {found} entries; at most {USES} are allowed: the others are fetched when they are needed"
+        ));
+        return Vec::new();
+    }
+    let texts = list.iter().filter_map(|value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text),
+        _ => None,
+    });
+    // The first is enough: all of them would be an answer as long as the list.
+    let too_long = |text: &String| short(text, USE_BYTES).err();
+    if let Some(error) = texts.clone().find_map(too_long) {
+        errors.push(format!("isthmus.uses: an entry {error}"));
+        return Vec::new();
+    }
+    texts.cloned().collect()
+}
+
+/// Refuses a text that is longer than what is kept of one.
+fn short(text: &str, limit: usize) -> Result<&str, String> {
+    if text.len() > limit {
+        let found = text.len();
+        return Err(format!("has {found} bytes; at most {limit} are allowed"));
+    }
+    Ok(text)
 }
 
 /// The destination that an entry of `uses` means: `ledger.us` where `us` is known as a region (or `any`), else the
@@ -195,7 +232,9 @@ pub(super) fn required<T, E: std::fmt::Display>(
     read: impl FnOnce(&str) -> Result<T, E>,
 ) -> Option<T> {
     match fields.fields.get(key).and_then(|v| v.kind.as_ref()) {
-        Some(Kind::StringValue(text)) => read(text)
+        // The length first: what is wrong with a text may be said in its own words.
+        Some(Kind::StringValue(text)) => short(text, TEXT_BYTES)
+            .and_then(|text| read(text).map_err(|e| e.to_string()))
             .map_err(|e| errors.push(format!("isthmus.{key}: {e}")))
             .ok(),
         Some(_) => {
@@ -208,3 +247,6 @@ pub(super) fn required<T, E: std::fmt::Display>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

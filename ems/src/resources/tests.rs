@@ -2,14 +2,11 @@
 
 pub(crate) mod world;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use envoy_types::pb::{
-    envoy::config::{
-        cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType},
-        listener::v3::Listener,
-    },
-    google::protobuf::value::Kind,
+use envoy_types::pb::envoy::config::{
+    cluster::v3::cluster::{ClusterDiscoveryType, DiscoveryType},
+    listener::v3::Listener,
 };
 use prost::Message;
 
@@ -532,29 +529,4 @@ fn callers_are_spread_as_their_service_or_evenly() {
         ["endpoints isthmus-callers/payments"],
         "a change of shares is the service's own"
     );
-}
-
-#[test]
-fn a_node_must_say_who_it_is() {
-    let world = World::new();
-    let cases = [
-        (EnvoyNode::default(), "ems bootstrap"),
-        (
-            metadata(HashMap::from([("kind", text("sidecart"))])),
-            "isthmus.kind: \"sidecart\" is no kind of Envoy: say sidecar, host or gateway; isthmus.service is missing; \
-             isthmus.region is missing; isthmus.listen is missing; isthmus.filter is missing",
-        ),
-    ];
-    for (node, part) in cases {
-        let error = world.resources.view(&node).err().unwrap();
-        assert!(error.contains(part), "{error}");
-    }
-    let mut elsewhere = node("host", &[], false);
-    let fields = &mut elsewhere.metadata.as_mut().unwrap().fields;
-    let Some(Kind::StructValue(inner)) = &mut fields.get_mut("isthmus").unwrap().kind else {
-        panic!("no struct")
-    };
-    inner.fields.insert("region".into(), text("eu"));
-    let error = world.resources.view(&elsewhere).err().unwrap();
-    assert!(error.contains("own region"), "{error}");
 }

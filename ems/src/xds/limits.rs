@@ -13,7 +13,7 @@ pub struct Limits {
     pub streams_per_node: usize,
     /// Names that one stream may subscribe to, of one type.
     pub names: usize,
-    /// Bytes of one name.
+    /// Bytes of one name, and of each text in which a node says who it is.
     pub name_bytes: usize,
     /// Bytes of one request.
     pub request_bytes: usize,
@@ -66,6 +66,18 @@ impl Limits {
         }
         Ok(())
     }
+
+    /// `what` the node says of itself, which is kept as long as the stream.
+    pub(super) fn check_node(&self, what: &'static str, text: &str) -> Result<(), Refusal> {
+        if text.len() > self.name_bytes {
+            return Err(Refusal::NodeTooLong {
+                what,
+                found: text.len(),
+                limit: self.name_bytes,
+            });
+        }
+        Ok(())
+    }
 }
 
 /// Why a stream is ended. The text is told to the client.
@@ -84,6 +96,16 @@ pub enum Refusal {
     /// Crosses [`Limits::name_bytes`].
     #[error("a resource name of {found} bytes is too long; at most {limit} are allowed")]
     NameTooLong {
+        /// Its length.
+        found: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// Crosses [`Limits::name_bytes`].
+    #[error("the node's {what} has {found} bytes, which is too long; at most {limit} are allowed")]
+    NodeTooLong {
+        /// Of what it says of itself.
+        what: &'static str,
         /// Its length.
         found: usize,
         /// The bound.

@@ -19,6 +19,7 @@ use isthmus_proto::v1::{self, node_resource};
 
 use super::{
     hub::StreamId,
+    limits::{Limits, Refusal},
     stream::{Mode, State, Status, Stream},
 };
 
@@ -42,10 +43,10 @@ pub struct Session {
 }
 
 impl Session {
-    /// A stream that a node opened.
-    pub fn new(node: &Node, at: SystemTime, stream: Stream) -> Self {
+    /// A stream that a node opened: see [`identify`].
+    pub fn new(node: v1::Node, stream: Stream) -> Self {
         Self {
-            node: identify(node, at),
+            node,
             rejections: AtomicU64::new(0),
             stream: Mutex::new(stream),
         }
@@ -150,7 +151,10 @@ fn describe(status: Status) -> Option<v1::NodeResource> {
 
 /// What a node says of itself, as far as it can be told; kind, service and region are in what `ems bootstrap` puts
 /// into its metadata.
-fn identify(node: &Node, at: SystemTime) -> v1::Node {
+///
+/// # Errors
+/// A text is longer than what is kept of a node.
+pub fn identify(node: &Node, at: SystemTime, limits: &Limits) -> Result<v1::Node, Refusal> {
     let mesh = node
         .metadata
         .as_ref()
@@ -161,7 +165,7 @@ fn identify(node: &Node, at: SystemTime) -> v1::Node {
         });
     let text = |field| mesh.map(|mesh| text(mesh, field)).unwrap_or_default();
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    v1::Node {
+    let node = v1::Node {
         id: node.id.clone(),
         kind: text("kind"),
         service: text("service"),
@@ -173,7 +177,17 @@ fn identify(node: &Node, at: SystemTime) -> v1::Node {
         }),
         resources: Vec::new(),
         rejections: 0,
+    };
+    for (what, text) in [
+        ("id", &node.id),
+        ("user agent", &node.user_agent),
+        ("kind", &node.kind),
+        ("service", &node.service),
+        ("region", &node.region),
+    ] {
+        limits.check_node(what, text)?;
     }
+    Ok(node)
 }
 
 /// Whether a node takes resources with a TTL. Envoy does since 1.17 and says so nowhere; others name the feature. In the

@@ -36,7 +36,7 @@ use super::{
     counters::Counters,
     hub::{Hub, Inbox, News, StreamId},
     limits::{Limits, Refusal},
-    nodes::{Nodes, Session, knows_ttl},
+    nodes::{self, Nodes, Session, knows_ttl},
     request::Incoming,
     stream::{Action, Mode, Refused, Stream},
     wire::Batches,
@@ -191,10 +191,6 @@ impl Server {
         only: Option<ResourceType>,
         request: http::Request<Body>,
     ) -> Response<Body> {
-        if self.draining.load(Ordering::Acquire) {
-            return tonic::Status::unavailable("this server is shutting down, try another")
-                .into_http();
-        }
         let Some((id, inbox)) = self.hub.join(self.limits.streams) else {
             self.counters.refuse();
             let limit = self.limits.streams;
@@ -203,6 +199,12 @@ impl Server {
             ))
             .into_http();
         };
+        // Once it has joined: whoever did so too late to be sent away with the others sees that here.
+        if self.draining.load(Ordering::Acquire) {
+            self.hub.leave(id, std::iter::empty());
+            return tonic::Status::unavailable("this server is shutting down, try another")
+                .into_http();
+        }
         let max = Some(self.limits.request_bytes);
         let requests = Streaming::new_request(Requests { mode }, request.into_body(), None, max);
         let body = Responses {
@@ -416,6 +418,8 @@ impl Responses {
     }
 
     fn identify(&self, node: Node) -> Result<Open, tonic::Status> {
+        let known = nodes::identify(&node, SystemTime::now(), &self.server.limits)
+            .map_err(|refusal| status_of(&refusal))?;
         let view = self
             .server
             .source
@@ -423,7 +427,7 @@ impl Responses {
             .map_err(tonic::Status::invalid_argument)?;
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
             .with_ttl(knows_ttl(&node, self.mode));
-        let session = Arc::new(Session::new(&node, SystemTime::now(), stream));
+        let session = Arc::new(Session::new(known, stream));
         let limit = self.server.limits.streams_per_node;
         if !self.server.nodes.insert(self.id, session.clone(), limit) {
             return Err(tonic::Status::resource_exhausted(format!(
@@ -516,9 +520,10 @@ impl Drop for Responses {
 fn status_of(refusal: &Refusal) -> tonic::Status {
     let code = match refusal {
         Refusal::TooManyNames { .. } => Code::ResourceExhausted,
-        Refusal::NameTooLong { .. } | Refusal::MissingType | Refusal::WrongType { .. } => {
-            Code::InvalidArgument
-        }
+        Refusal::NameTooLong { .. }
+        | Refusal::NodeTooLong { .. }
+        | Refusal::MissingType
+        | Refusal::WrongType { .. } => Code::InvalidArgument,
     };
     tonic::Status::new(code, refusal.to_string())
 }
@@ -551,3 +556,6 @@ impl Decoder for Requests {
         BufferSettings::new(1_024, 8_192)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -100,6 +100,37 @@ async fn streams_per_node_are_limited() {
     third.next_acked().await;
 }
 
+/// What is kept of a node as long as its stream is not up to it, and the refusal does not repeat it.
+#[tokio::test]
+async fn what_a_node_says_of_itself_is_limited() {
+    let fixture = Fixture::new(Limits::default()).await;
+    fixture.put(ResourceType::Cluster, &["a"], "1");
+    let mut client = fixture.delta(&"n".repeat(1_024)).await;
+    client.subscribe(ResourceType::Cluster, &["a"]).await;
+    client.next_acked().await;
+    let long = |bytes| "n".repeat(bytes);
+    let agent = Node {
+        user_agent_name: long(1_025),
+        ..Node::default()
+    };
+    for (node, words) in [
+        (node(&long(1_025)), "node's id has 1025 bytes"),
+        (node(&long(3_000_000)), "node's id has 3000000 bytes"),
+        (Some(agent), "node's user agent has 1025 bytes"),
+    ] {
+        let mut client = fixture.delta("").await;
+        let request = DeltaDiscoveryRequest {
+            node,
+            ..cluster("a")
+        };
+        client.requests.send(request).await.unwrap();
+        let end = client.end().await;
+        assert_eq!(end.code(), Code::InvalidArgument);
+        assert!(end.message().contains(words), "{end:?}");
+    }
+    assert_eq!(fixture.server.nodes().list().len(), 1);
+}
+
 /// A client that takes everything and answers nothing has one response of each type, however much changes.
 #[tokio::test]
 async fn unanswered_responses_are_bounded() {

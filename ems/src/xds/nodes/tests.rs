@@ -63,11 +63,9 @@ fn session(node: &Node, at: u64, kind: ResourceType) -> Arc<Session> {
         ..Request::default()
     };
     stream.on_request(request, &memory).unwrap();
-    Arc::new(Session::new(
-        node,
-        UNIX_EPOCH + Duration::from_secs(at),
-        stream,
-    ))
+    let at = UNIX_EPOCH + Duration::from_secs(at);
+    let node = identify(node, at, &Limits::default()).unwrap();
+    Arc::new(Session::new(node, stream))
 }
 
 #[test]
@@ -130,6 +128,58 @@ fn streams_of_a_node_are_limited() {
     nodes.remove(1);
     nodes.remove(1);
     assert!(nodes.insert(3, cds(&envoy("n")), 2));
+}
+
+/// What is kept of a node is bounded: each text by itself, and not by what a request may have.
+#[test]
+fn what_a_node_says_of_itself_is_limited() {
+    let limits = Limits {
+        name_bytes: 16,
+        ..Limits::default()
+    };
+    let mesh = |field: &str, text: String| {
+        let mut node = envoy("n");
+        let outer = &mut node.metadata.as_mut().unwrap().fields;
+        let Some(Kind::StructValue(mesh)) = &mut outer.get_mut("isthmus").unwrap().kind else {
+            panic!("no struct")
+        };
+        mesh.fields.insert(field.into(), string(&text));
+        node
+    };
+    type Make<'a> = &'a dyn Fn(String) -> Node;
+    let cases: [(&str, Make<'_>); 5] = [
+        ("id", &|text| envoy(&text)),
+        ("kind", &|text| mesh("kind", text)),
+        ("service", &|text| mesh("service", text)),
+        ("region", &|text| mesh("region", text)),
+        ("user agent", &|text| Node {
+            user_agent_name: text,
+            user_agent_version_type: None,
+            ..envoy("n")
+        }),
+    ];
+    for (what, make) in cases {
+        let of = |bytes| identify(&make("x".repeat(bytes)), UNIX_EPOCH, &limits);
+        assert!(of(16).is_ok(), "{what}");
+        let refusal = of(17).unwrap_err();
+        let limit = 16;
+        let expected = Refusal::NodeTooLong {
+            what,
+            found: 17,
+            limit,
+        };
+        assert_eq!(refusal, expected);
+    }
+    // Name and version are kept together.
+    let node = Node {
+        user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion("y".repeat(11))),
+        ..envoy("n")
+    };
+    let refusal = identify(&node, UNIX_EPOCH, &limits).unwrap_err();
+    assert_eq!(
+        refusal.to_string(),
+        "the node's user agent has 17 bytes, which is too long; at most 16 are allowed"
+    );
 }
 
 /// "For clients that support the *xds.config.supports-resource-ttl* client feature"; in the state of the world "gated by
