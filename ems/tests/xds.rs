@@ -8,6 +8,8 @@
 
 #[path = "xds/fixture.rs"]
 mod fixture;
+#[path = "xds/store.rs"]
+mod store;
 #[path = "xds/streams.rs"]
 mod streams;
 
@@ -63,8 +65,12 @@ async fn channel(address: SocketAddr) -> Channel {
 }
 
 async fn delta(address: SocketAddr, node: &str) -> Delta {
+    delta_on(channel(address).await, node).await
+}
+
+async fn delta_on(channel: Channel, node: &str) -> Delta {
     let (requests, queue) = mpsc::channel(16);
-    let mut client = AggregatedDiscoveryServiceClient::new(channel(address).await);
+    let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let responses = client
         .delta_aggregated_resources(ReceiverStream::new(queue))
         .await

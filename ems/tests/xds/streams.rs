@@ -14,7 +14,7 @@ fn node(id: &str) -> Option<Node> {
 }
 
 /// One that `ems bootstrap` made.
-fn host(region: &str) -> Node {
+pub(crate) fn host(region: &str) -> Node {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.into())),
     };
