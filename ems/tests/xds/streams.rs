@@ -14,7 +14,7 @@ fn node(id: &str) -> Option<Node> {
 }
 
 /// One that `ems bootstrap` made.
-fn host(region: &str) -> Node {
+pub(crate) fn host(region: &str) -> Node {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.into())),
     };
@@ -164,7 +164,9 @@ async fn unanswered_responses_are_bounded() {
 async fn heartbeats_come_by_themselves() {
     let fixture = Fixture::new(Limits::default()).await;
     let kind = ResourceType::Cluster;
-    let brief = Resource::new(kind, "brief", b"1").expiring(Duration::from_millis(600));
+    // A third of it between beats: more than a machine stalls for, and less than `next` waits.
+    const TTL: Duration = Duration::from_secs(6);
+    let brief = Resource::new(kind, "brief", b"1").expiring(TTL);
     fixture.write(|write| write.put(kind, brief));
     let mut client = fixture.delta("n").await;
     client.node = None;
@@ -179,8 +181,8 @@ async fn heartbeats_come_by_themselves() {
     let whole = client.next_acked().await.resources.remove(0);
     assert!(whole.resource.is_some() && whole.aliases.is_empty());
     let ttl = whole.ttl.unwrap();
-    assert_eq!((ttl.seconds, ttl.nanos), (0, 600_000_000));
-    for _ in 0..3 {
+    assert_eq!((ttl.seconds, ttl.nanos), (6, 0));
+    for _ in 0..2 {
         let beat = client.next_acked().await.resources.remove(0);
         assert_eq!((&beat.name, &beat.version), (&whole.name, &whole.version));
         assert_eq!((beat.ttl, beat.resource), (whole.ttl, None));

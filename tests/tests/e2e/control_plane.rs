@@ -9,7 +9,10 @@ use isthmus_tests::{
 use isthmus_upstream::Upstream;
 use serde_json::{Value, json};
 
-use crate::stage::{self, none_failed, shared};
+use crate::{
+    refusals,
+    stage::{self, none_failed, shared},
+};
 
 /// What Envoy counts when it takes something from EMS.
 fn taken(envoy: &Envoy) -> Vec<(String, u64)> {
@@ -97,8 +100,8 @@ fn without_ems_what_is_known_goes_on_and_what_is_not_is_unresolved() {
     let _unseen = stage::endpoint(&region, "unseen", "unseen-1");
     region.ems.stop();
 
-    let reply = region.host.get("unseen", "us").unwrap();
-    assert_eq!((reply.status, reply.error()), (503, Some("unresolved")));
+    let unseen = [("x-mesh-service", "unseen"), ("x-mesh-region", "us")];
+    refusals::check(&region.host, &unseen, refusals::UNRESOLVED);
     let reply = region.host.get("known", "us").unwrap();
     assert_eq!(reply.json()["upstream"], "known-1", "{reply:?}");
 
