@@ -3,6 +3,7 @@
 //! Unknown fields are errors: a field that is misspelt and passed over would be a policy that nobody applies. Beyond the
 //! canonical form, a text may stand for a list of one text, as people write it: `per: caller`.
 
+mod draft;
 mod sift;
 
 use isthmus_proto::DESCRIPTORS;
@@ -11,45 +12,16 @@ use prost_reflect::{DeserializeOptions, DynamicMessage, MessageDescriptor, Seria
 use serde::Deserializer;
 use serde_json::Value;
 
-use crate::record::{FieldError, Invalid};
+pub use draft::Draft;
+
+use crate::record::Invalid;
 
 /// Reads a message from JSON text.
 ///
 /// # Errors
 /// The paths at fault, and why.
 pub fn read<M: Message + Name + Default>(text: &[u8]) -> Result<M, Invalid> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let read = read_from(&mut deserializer).and_then(|message| {
-        deserializer
-            .end()
-            .map_err(|_| Invalid::one("", "has more text after the message"))?;
-        Ok(message)
-    });
-    read.or_else(|first| {
-        let Ok(value) = serde_json::from_slice(text) else {
-            return Err(first);
-        };
-        match read_parts(value) {
-            // It was only not canonical.
-            Ok((message, faults)) if faults.is_empty() => Ok(message),
-            Ok((_, faults)) => Err(Invalid::all(faults).unwrap_or(first)),
-            Err(error) => Err(error),
-        }
-    })
-}
-
-/// Reads of a value what fits a message, and says what does not.
-///
-/// # Errors
-/// What is wrong with the value as a whole.
-pub fn read_parts<M: Message + Name + Default>(
-    mut value: Value,
-) -> Result<(M, Vec<FieldError>), Invalid> {
-    let faults = sift::sift(&mut value, &descriptor::<M>()?);
-    match read_from(value) {
-        Ok(message) => Ok((message, faults)),
-        Err(error) => Err(Invalid::all(faults).unwrap_or(error)),
-    }
+    Draft::read(text)?.finish()
 }
 
 fn read_from<'de, M: Message + Name + Default>(

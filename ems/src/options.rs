@@ -3,6 +3,7 @@
 //! Two stages. [`RawOptions`] is what was said, each field perhaps; [`Options`] is checked and complete, and the only
 //! form that the rest knows. Checking reports every error, not the first.
 
+mod file;
 mod headers;
 #[cfg(test)]
 mod tests;
@@ -141,20 +142,14 @@ pub enum LogFormat {
 }
 
 impl RawOptions {
-    /// Reads a YAML file.
+    /// Reads a YAML file: what it says, and what in it is at fault.
     ///
     /// # Errors
-    /// It cannot be read, is no YAML, or has a field that is not known.
-    pub fn read(path: &Path) -> Result<Self, Invalid> {
+    /// It cannot be read, or is no YAML.
+    pub fn read(path: &Path) -> Result<(Self, Vec<FieldError>), Invalid> {
         let at = path.display().to_string();
         let text = fs::read_to_string(path).map_err(|e| Invalid::one(&*at, e.to_string()))?;
-        Self::from_yaml(&text).map_err(|error| Invalid::one(at, error))
-    }
-
-    fn from_yaml(text: &str) -> Result<Self, String> {
-        // An empty file, or one of comments, says nothing; for YAML it is null.
-        let raw: Option<Self> = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        Ok(raw.unwrap_or_default())
+        file::parse(&text).map_err(|error| Invalid::one(at, error))
     }
 
     /// These, and what they do not say from others.

@@ -292,6 +292,46 @@ async fn requests_and_their_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_error_hides_another() {
+    let server = Server::start().await;
+    for (method, path, body, fields) in [
+        (
+            "PUT",
+            "/v1/services/z1",
+            json!({"connectTimeout": "900s", "foo": 1, "protocol": "x", "name": "z2"}),
+            vec!["foo", "protocol", "name", "connectTimeout"],
+        ),
+        // A field that is not known and has a known one's name in it, and one that cannot be read and so is not missing.
+        (
+            "PUT",
+            "/v1/services/z1/endpoints/a",
+            json!({"addressed": "", "port": "x", "ttl": "1ms", "id": "b"}),
+            vec!["addressed", "port", "ttl", "id", "address"],
+        ),
+        (
+            "PUT",
+            "/v1/regions/r1",
+            json!({"foo": 1, "gateways": [{"address": "a b", "port": 7, "bar": 2}]}),
+            vec!["foo", "gateways[0].bar", "gateways[0].address"],
+        ),
+        (
+            "GET",
+            "/v1/explain?foo=1&bar=2&header=x",
+            Value::Null,
+            vec!["foo", "bar", "header"],
+        ),
+    ] {
+        let answer = server.http(method, path, &body).await;
+        assert_eq!(answer.status, 400, "{path}: {answer:?}");
+        let errors = answer.json()["errors"].take();
+        let told: Vec<_> = errors.as_array().unwrap().iter().collect();
+        let told: Vec<_> = told.iter().map(|e| e["field"].as_str().unwrap()).collect();
+        assert_eq!(told, fields, "{path}: {answer:?}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_page_of_another_site_writes_nothing() {
     let server = Server::start().await;
     for (site, status) in [

@@ -155,6 +155,13 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// Whether a path is another one, or leads through it: what is wrong with the whole says it of the part as well.
+#[must_use]
+pub fn is_within(path: &str, whole: &str) -> bool {
+    path.strip_prefix(whole)
+        .is_some_and(|rest| whole.is_empty() || rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 /// Header names, lower case and distinct.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(RawHeaders);

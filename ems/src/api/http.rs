@@ -23,7 +23,12 @@ use super::{
     problem::Problem,
     route::{Operation, ROUTES, Route},
 };
-use crate::{json, metrics::CONTENT_TYPE as METRICS_TYPE, record::Invalid, registry::Outcome};
+use crate::{
+    json::{self, Draft},
+    metrics::CONTENT_TYPE as METRICS_TYPE,
+    record::{self, Invalid},
+    registry::Outcome,
+};
 
 /// Most bytes of a request's body; the same for gRPC.
 pub const BODY_LIMIT: usize = 1024 * 1024;
@@ -78,27 +83,30 @@ pub fn router(api: Api) -> Router {
 async fn run(api: &Api, operation: Operation, input: &Input) -> Result<Response, Problem> {
     match operation {
         Operation::PutService => {
-            let mut message: v1::Service = input.message()?;
-            input.fill(&mut message.name, "name", "service")?;
-            written(api.put_service(message).await)
+            let mut draft: Draft<v1::Service> = input.draft()?;
+            input.fill(&mut draft, |m| &mut m.name, "name", "service");
+            let check = |m: &_| record::Service::parse(m).map(drop);
+            written(api.put_service(draft.finish_with(check)?).await)
         }
         Operation::GetService => read(api.get_service(&input.service())),
         Operation::ListServices => list(api.list_services()),
         Operation::DeleteService => written(api.delete_service(&input.service()).await),
         Operation::PutEndpoint => {
-            let mut message: v1::Endpoint = input.message()?;
-            input.fill(&mut message.service, "service", "service")?;
-            input.fill(&mut message.id, "id", "id")?;
-            written(api.put_endpoint(message).await)
+            let mut draft: Draft<v1::Endpoint> = input.draft()?;
+            input.fill(&mut draft, |m| &mut m.service, "service", "service");
+            input.fill(&mut draft, |m| &mut m.id, "id", "id");
+            let check = |m: &_| record::Endpoint::parse(m).map(drop);
+            written(api.put_endpoint(draft.finish_with(check)?).await)
         }
         Operation::GetEndpoint => read(api.get_endpoint(&input.endpoint())),
         Operation::ListEndpoints => list(api.list_endpoints(&input.service())),
         Operation::DeleteEndpoint => written(api.delete_endpoint(&input.endpoint()).await),
         Operation::DrainEndpoint => written(api.drain_endpoint(&input.endpoint()).await),
         Operation::PutRegion => {
-            let mut message: v1::Region = input.message()?;
-            input.fill(&mut message.name, "name", "region")?;
-            written(api.put_region(message).await)
+            let mut draft: Draft<v1::Region> = input.draft()?;
+            input.fill(&mut draft, |m| &mut m.name, "name", "region");
+            let check = |m: &_| record::Region::parse(m).map(drop);
+            written(api.put_region(draft.finish_with(check)?).await)
         }
         Operation::GetRegion => read(api.get_region(&input.region())),
         Operation::ListRegions => list(api.list_regions()),
@@ -145,15 +153,22 @@ impl Input {
     }
 
     /// An empty body is an empty message: a service needs no more than its name, which is in the path.
-    fn message<M: Message + Name + Default>(&self) -> Result<M, Invalid> {
+    fn draft<M: Message + Name + Default>(&self) -> Result<Draft<M>, Invalid> {
         if self.body.is_empty() {
-            return Ok(M::default());
+            return Ok(Draft::default());
         }
-        json::read(&self.body)
+        Draft::read(&self.body)
     }
 
     /// Takes a field of the body from the path, where it must not say something else.
-    fn fill(&self, value: &mut String, field: &str, parameter: &str) -> Result<(), Invalid> {
+    fn fill<M>(
+        &self,
+        draft: &mut Draft<M>,
+        value: impl FnOnce(&mut M) -> &mut String,
+        field: &str,
+        parameter: &str,
+    ) {
+        let value = value(&mut draft.message);
         let path = self.parameter(parameter);
         let same = match field {
             "id" => *value == path,
@@ -161,34 +176,37 @@ impl Input {
         };
         if value.is_empty() || same {
             *value = path;
-            return Ok(());
+            return;
         }
         let detail = format!("is {value:?}, and the path says {path:?}");
-        Err(Invalid::one(field, detail))
+        draft.add(&Invalid::one(field, detail));
     }
 }
 
 fn explain_request(query: &[(String, String)]) -> Result<v1::ExplainRequest, Invalid> {
-    let mut request = v1::ExplainRequest::default();
+    let mut draft = Draft::<v1::ExplainRequest>::default();
+    let request = &mut draft.message;
+    let mut faults = Vec::new();
     for (name, value) in query {
         match name.as_str() {
             "service" => request.service.clone_from(value),
             "region" => request.region.clone_from(value),
             "caller" => request.caller.clone_from(value),
-            "header" => {
-                let (header, value) = value
-                    .split_once([':', '='])
-                    .ok_or_else(|| Invalid::one("header", "must be <name>:<value>"))?;
-                let (header, value) = (header.trim(), value.trim());
-                request.headers.insert(header.to_owned(), value.to_owned());
-            }
+            "header" => match value.split_once([':', '=']) {
+                Some((header, value)) => {
+                    let (header, value) = (header.trim(), value.trim());
+                    request.headers.insert(header.to_owned(), value.to_owned());
+                }
+                None => faults.push(Invalid::one("header", "must be <name>:<value>")),
+            },
             other => {
                 let detail = "is not known: service, region, caller and header are";
-                return Err(Invalid::one(other, detail));
+                faults.push(Invalid::one(other, detail));
             }
         }
     }
-    Ok(request)
+    faults.iter().for_each(|fault| draft.add(fault));
+    draft.finish()
 }
 
 fn read<M: Message + Name>(result: Result<M, Failure>) -> Result<Response, Problem> {

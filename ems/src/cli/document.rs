@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::rejections;
 use crate::{
-    json,
-    record::{self, FieldError, Invalid},
+    json::{self, Draft},
+    record::{self, Invalid},
 };
 
 /// What `--help` says of files.
@@ -185,41 +185,20 @@ fn document_to_record(document: Value) -> Result<Record, (Option<String>, Invali
     let title = title_of(&kind, &fields);
     let named = |invalid| (title.clone(), invalid);
     let fields = Value::Object(fields);
-    let (record, mut faults) = match &*kind {
-        "Service" => {
-            let (service, faults) = json::read_parts(fields).map_err(named)?;
-            (Record::Service(Box::new(service)), faults)
-        }
-        "Endpoint" => {
-            let (endpoint, faults) = json::read_parts(fields).map_err(named)?;
-            (Record::Endpoint(endpoint), faults)
-        }
-        "Region" => {
-            let (region, faults) = json::read_parts(fields).map_err(named)?;
-            (Record::Region(region), faults)
-        }
+    let mut draft = match &*kind {
+        "Service" => Draft::from_value(fields).map(|d| d.map(|m| Record::Service(Box::new(m)))),
+        "Endpoint" => Draft::from_value(fields).map(|d| d.map(Record::Endpoint)),
+        "Region" => Draft::from_value(fields).map(|d| d.map(Record::Region)),
         _ => {
             let detail = "must be Service, Endpoint or Region";
             return Err((None, Invalid::one("kind", detail)));
         }
-    };
-    if let Err(more) = record.check() {
-        let unread = faults.len();
-        for error in more.fields() {
-            // What could not be read is not missing.
-            let within = |fault: &FieldError| {
-                let [a, b] = [&*fault.field, &*error.field];
-                a.starts_with(b) || b.starts_with(a)
-            };
-            if !faults.iter().take(unread).any(within) {
-                faults.push(error.clone());
-            }
-        }
     }
-    match Invalid::all(faults) {
-        None => Ok(record),
-        Some(invalid) => Err(named(invalid)),
+    .map_err(named)?;
+    if let Err(more) = draft.message.check() {
+        draft.add(&more);
     }
+    draft.finish().map_err(named)
 }
 
 /// What a document that cannot be read is about, as far as it says.

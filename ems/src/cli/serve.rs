@@ -1,6 +1,9 @@
 //! `ems serve`: options, log, sockets and signals around [`crate::serve::run`].
 
-use std::{io::IsTerminal, path::PathBuf};
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
@@ -9,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     options::{LogFormat, Options, RawOptions},
+    record::FieldError,
     serve::{self, Listeners, room::Room},
 };
 
@@ -25,14 +29,31 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<()> {
-    let file = match &args.config {
+    let (file, faults) = match &args.config {
         Some(path) => RawOptions::read(path).context("cannot read the config file")?,
-        None => RawOptions::default(),
+        None => Default::default(),
     };
-    let options = args.raw.or(file).check().map_err(|errors| {
-        let lines: Vec<_> = errors.iter().map(|error| format!("\n  {error}")).collect();
-        anyhow!("the options are not right:{}", lines.concat())
-    })?;
+    let config = args.config.as_deref().unwrap_or(Path::new(""));
+    let checked = args.raw.or(file).check();
+    let mut lines: Vec<_> = faults
+        .iter()
+        .map(|error| format!("\n  {}: {error}", config.display()))
+        .collect();
+    if let Err(errors) = &checked {
+        // What could not be read is not missing.
+        let unread = faults.iter().any(|fault| fault.field == "region");
+        let told = |error: &&FieldError| !(unread && error.field == "--region");
+        lines.extend(
+            errors
+                .iter()
+                .filter(told)
+                .map(|error| format!("\n  {error}")),
+        );
+    }
+    let options = match checked {
+        Ok(options) if lines.is_empty() => options,
+        _ => return Err(anyhow!("the options are not right:{}", lines.concat())),
+    };
     start_log(&options)?;
     // Shells and service managers allow a process some thousand files unless it asks for more itself.
     let open_files = rlimit::increase_nofile_limit(u64::MAX)

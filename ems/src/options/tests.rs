@@ -2,7 +2,13 @@
 
 use clap::Parser;
 
-use super::{LogFormat, RawOptions};
+use super::{LogFormat, RawOptions, file};
+
+fn yaml(text: &str) -> RawOptions {
+    let (raw, faults) = file::parse(text).unwrap();
+    assert_eq!(faults, [], "{text}");
+    raw
+}
 
 #[derive(Parser)]
 struct Command {
@@ -17,11 +23,9 @@ fn flags(text: &str) -> RawOptions {
 
 #[test]
 fn flags_come_before_the_file_and_the_file_before_defaults() {
-    let file = RawOptions::from_yaml(
-        "region: eu\nxdsAddress: 0.0.0.0:1\nlogFormat: json\ndebugReceipts: false\n",
-    );
+    let file = yaml("region: eu\nxdsAddress: 0.0.0.0:1\nlogFormat: json\ndebugReceipts: false\n");
     let options = flags("--region us --max-streams 5")
-        .or(file.unwrap())
+        .or(file)
         .check()
         .unwrap();
     assert_eq!(options.region.as_str(), "us");
@@ -56,7 +60,7 @@ fn every_error_is_reported() {
 
 #[test]
 fn header_names_are_said_one_by_one() {
-    let file = RawOptions::from_yaml("headers: {service: x-to, error: X-Why}\n").unwrap();
+    let file = yaml("headers: {service: x-to, error: X-Why}\n");
     let options = flags("--region us --header-service x-dest").or(file);
     let headers = options.check().unwrap().headers;
     let said = [&headers.service, &headers.error, &headers.region];
@@ -80,15 +84,33 @@ fn one_address_serves_one_purpose() {
 
 #[test]
 fn files_say_what_they_may() {
-    for (text, taken) in [
-        ("", true),
-        ("# nothing\n", true),
-        ("region: us\n", true),
-        ("regoin: us\n", false),
-        ("region: [us]\n", false),
-        ("maxStreams: -1\n", false),
-        ("headers: {service: a, services: b}\n", false),
+    for (text, at) in [
+        ("", ""),
+        ("# nothing\n", ""),
+        ("region: us\n", ""),
+        ("regoin: us\n", "regoin"),
+        ("region: [us]\n", "region"),
+        ("maxStreams: -1\n", "maxStreams"),
+        ("headers: {service: a, services: b}\n", "headers.services"),
+        (
+            "regoin: us\nmaxStreams: x\nheaders: {services: b, caller: [], hops: x}\nother: {a: 1, b: 2}\n\
+             debugReceipts: 7\nlogLevel: warn\n",
+            "debugReceipts headers.caller headers.services maxStreams other regoin",
+        ),
+        // Each is taken as it is without the others' faults.
+        (
+            "foo: 1\nregion: 7\ndataDir: \"7\"\nmaxStreams: 0x10\ndebugReceipts: false\n",
+            "foo",
+        ),
     ] {
-        assert_eq!(RawOptions::from_yaml(text).is_ok(), taken, "{text:?}");
+        let (_, faults) = file::parse(text).unwrap();
+        let fields: Vec<_> = faults.iter().map(|fault| &*fault.field).collect();
+        assert_eq!(fields.join(" "), at, "{text:?}");
     }
+    for text in ["a: [", "[]", "region: us\nregion: eu\n"] {
+        assert!(file::parse(text).is_err(), "{text:?}");
+    }
+    let (raw, _) = file::parse("foo: 1\nlogLevel: warn\nheaders: {hops: x, a: b}\n").unwrap();
+    let said = (raw.log_level.as_deref(), raw.headers.hops.as_deref());
+    assert_eq!(said, (Some("warn"), Some("x")));
 }
