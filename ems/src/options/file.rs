@@ -17,7 +17,9 @@ pub(super) fn parse(text: &str) -> Result<(RawOptions, Vec<FieldError>), String>
         Ok(raw) => return Ok((raw, Vec::new())),
         Err(error) => error,
     };
-    let Ok(Value::Object(fields)) = serde_saphyr::from_str(text) else {
+    // Whether `no` is a word or false depends on the field. Here it is a word.
+    let strict = serde_saphyr::options! { strict_booleans: true };
+    let Ok(Value::Object(fields)) = serde_saphyr::from_str_with_options(text, strict) else {
         return Err(first);
     };
     let (raw, faults) = sift(fields);
@@ -69,10 +71,14 @@ fn sift(fields: Map<String, Value>) -> (RawOptions, Vec<FieldError>) {
 
 fn alone(field: &Value) -> Result<RawOptions, String> {
     let text = serde_saphyr::to_string(field).map_err(|error| error.to_string())?;
-    // What YAML says of it has the place in this text, not in the file.
-    options(&text).map_err(|error| {
-        RawOptions::deserialize(field)
-            .err()
-            .map_or(error, |e| e.to_string())
+    // The same without quotes: a word that may be a boolean is one where the field is.
+    let bare = text.replace(['"', '\''], "");
+    options(&text).or_else(|error| {
+        // What YAML says of it has the place in this text, not in the file.
+        options(&bare).map_err(|_| {
+            RawOptions::deserialize(field)
+                .err()
+                .map_or(error, |e| e.to_string())
+        })
     })
 }

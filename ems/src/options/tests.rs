@@ -99,7 +99,7 @@ fn files_say_what_they_may() {
         ),
         // Each is taken as it is without the others' faults.
         (
-            "foo: 1\nregion: 7\ndataDir: \"7\"\nmaxStreams: 0x10\ndebugReceipts: false\n",
+            "foo: 1\nregion: 7\ndataDir: \"7\"\nmaxStreams: 0x10\ndebugReceipts: yes\n",
             "foo",
         ),
     ] {
@@ -110,7 +110,12 @@ fn files_say_what_they_may() {
     for text in ["a: [", "[]", "region: us\nregion: eu\n"] {
         assert!(file::parse(text).is_err(), "{text:?}");
     }
-    let (raw, _) = file::parse("foo: 1\nlogLevel: warn\nheaders: {hops: x, a: b}\n").unwrap();
+    let (raw, _) = file::parse(
+        "foo: 1\nlogLevel: warn\nregion: no\ndebugReceipts: no\nheaders: {hops: x, a: b}\n",
+    )
+    .unwrap();
     let said = (raw.log_level.as_deref(), raw.headers.hops.as_deref());
     assert_eq!(said, (Some("warn"), Some("x")));
+    let said = (raw.region.as_deref(), raw.debug_receipts);
+    assert_eq!(said, (Some("no"), Some(false)));
 }
