@@ -4,6 +4,7 @@
 //! let in only after the first load, so none is ever told of an empty registry that is merely not loaded yet.
 
 mod assembly;
+mod connection;
 mod facts;
 mod insight;
 pub mod network;
@@ -37,6 +38,7 @@ use crate::{
 };
 use assembly::{Assembly, Publisher};
 use network::{admission, grpc, listen, serve};
+use room::Room;
 
 /// How long connections may take to end after the last stream was sent away.
 const GRACE: Duration = Duration::from_secs(3);
@@ -50,6 +52,8 @@ pub struct Listeners {
     pub xds: TcpListener,
     /// For people and programs.
     pub http: TcpListener,
+    /// How many connections each takes.
+    pub room: Room,
 }
 
 impl Listeners {
@@ -57,13 +61,14 @@ impl Listeners {
     ///
     /// # Errors
     /// An address cannot be bound.
-    pub async fn bind(options: &Options) -> Result<Self> {
+    pub async fn bind(options: &Options, room: Room) -> Result<Self> {
         let bind = |flag, address| {
             listen(address).with_context(|| format!("cannot listen on {address} ({flag})"))
         };
         Ok(Self {
             xds: bind("--xds-address", options.xds_address)?,
             http: bind("--http-address", options.http_address)?,
+            room,
         })
     }
 }
@@ -78,6 +83,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let addresses = Addresses::of(&listeners)?;
+    let room = listeners.room;
     let Assembly {
         registrar,
         follower,
@@ -103,7 +109,7 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (health, services) = services(&api)?;
     let pages = services.clone().merge(api::http::router(api));
-    let ended = serve(listeners.http, pages, None, stopped.clone());
+    let ended = serve(listeners.http, pages, room.http, None, stopped.clone());
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -116,7 +122,7 @@ pub async fn run(
     home.context("cannot write the record of the own region")?;
     let admission = admission(options.max_connects_per_second);
     let services = services.merge(envoys.router());
-    let ended = serve(listeners.xds, services, admission, stopped);
+    let ended = serve(listeners.xds, services, room.xds, admission, stopped);
     servers.spawn(async move {
         ended.await;
         "serving xDS"

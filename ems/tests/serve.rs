@@ -198,9 +198,13 @@ fn a_low_soft_limit_of_open_files_is_raised() {
 
 #[test]
 fn a_low_hard_limit_of_open_files_is_said() {
-    let server = Limited::start("-n 256");
+    let server = Limited::start("-n 128");
     let log = server.log();
-    for part in ["may have 256 files open", "raise the hard limit", "WARN"] {
+    for part in ["may have 128 files open", "raise the hard limit", "WARN"] {
         assert!(log.contains(part), "{log}");
     }
+    // Envoys cannot take the files that the other socket needs.
+    let mut envoys: Vec<_> = (0..200).map(|_| server.connect("xds")).collect();
+    envoys.iter_mut().take(40).for_each(ask);
+    ask(&mut server.connect("http"));
 }

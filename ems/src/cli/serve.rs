@@ -58,7 +58,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     // Shells and service managers allow a process some thousand files unless it asks for more itself.
     let open_files = rlimit::increase_nofile_limit(u64::MAX)
         .context("cannot ask the system how many files may be open")?;
-    let (_room, too_few) = Room::of(open_files, options.max_streams);
+    let (room, too_few) = Room::of(open_files, options.max_streams);
     if let Some(too_few) = too_few {
         warn!("{too_few}");
     }
@@ -69,7 +69,7 @@ pub(super) fn run(args: Args) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
-        let listeners = Listeners::bind(&options).await?;
+        let listeners = Listeners::bind(&options, room).await?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => {}

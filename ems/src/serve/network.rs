@@ -1,13 +1,15 @@
 //! Connections: HTTP/1.1 and HTTP/2 on the same socket, kept alive so that dead peers are noticed.
 
-use std::{convert::Infallible, io, net::SocketAddr, num::NonZeroU32, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, http, response::IntoResponse};
-use futures::{Stream, StreamExt};
+use axum::{
+    Router, body::Body, extract::Request, http, middleware::map_request, response::IntoResponse,
+};
+use futures::{Stream, StreamExt, stream};
 use isthmus_model::limit::Rate;
 use tokio::{
     net::{TcpListener, TcpSocket},
-    sync::watch,
+    sync::{Semaphore, watch},
     time::{Instant, sleep},
 };
 use tonic::{
@@ -17,12 +19,17 @@ use tonic::{
 };
 use tracing::error;
 
+use super::connection::{Asked, Connection};
+
 /// An Envoy that is cut off without a word is noticed within the sum of these, and its streams end.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 
 /// Connections that may wait to be let in: as many as Linux allows by default.
 const BACKLOG: u32 = 4_096;
+
+/// After a connection could not be taken: what the system lacks it does not have a moment later.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Connections a second that are let in unless somebody says otherwise: ten thousand Envoys are there within five seconds,
 /// and two processors have as much time left for those that are there already.
@@ -54,17 +61,25 @@ pub fn admission(per_second: NonZeroU32) -> Option<Rate> {
     )
 }
 
-/// Serves a router on a socket until told to stop and all connections have ended. `None`: everybody is let in at once.
+/// Serves a router on a socket until told to stop and all connections have ended. At most `places` connections are there
+/// at a time. No admission: everybody is let in at once.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
+    places: usize,
     admission: Option<Rate>,
     mut stop: watch::Receiver<bool>,
 ) {
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
         .with_keepalive(Some(PING_EVERY));
-    let incoming = admit(incoming, admission);
+    let incoming = admit(seat(incoming, places), admission);
+    let router = router.layer(map_request(|request: Request| async move {
+        if let Some(asked) = request.extensions().get::<Asked>() {
+            asked.set();
+        }
+        request
+    }));
     let stopped = async move {
         // The sender going away means the same.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -79,6 +94,24 @@ pub async fn serve(
     if let Err(error) = served {
         error!(%error, "a server failed");
     }
+}
+
+/// Takes a connection only when there is a place for it.
+fn seat(incoming: TcpIncoming, places: usize) -> impl Stream<Item = io::Result<Connection>> {
+    let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+    stream::unfold(incoming, move |mut incoming| {
+        let places = places.clone();
+        async move {
+            let place = places.acquire_owned().await.ok()?;
+            let accepted = incoming.next().await?;
+            if let Err(error) = &accepted {
+                error!(%error, "cannot take a connection");
+                sleep(RETRY).await;
+            }
+            let connection = accepted.map(|stream| Connection::new(stream, place));
+            Some((connection, incoming))
+        }
+    })
 }
 
 /// Takes one connection after the other, each when its time has come.
@@ -121,8 +154,88 @@ where
 
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::timeout,
+    };
+
     use super::*;
-    use futures::stream;
+    use crate::serve::connection::FIRST_REQUEST;
+
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: ems\r\n\r\n";
+    const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\n";
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+
+    /// A server with so many places; it ends with the sender.
+    fn server(places: usize) -> (SocketAddr, watch::Sender<bool>) {
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let router = Router::new().route("/", get(|| async { "" }));
+        tokio::spawn(serve(listener, router, places, None, stopped));
+        (address, stop)
+    }
+
+    async fn say(address: SocketAddr, bytes: &[u8]) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream
+    }
+
+    /// Whether the answer to a request comes, in time.
+    async fn answered(stream: &mut TcpStream) -> bool {
+        let mut begin = [0; ANSWER.len()];
+        let answer = timeout(Duration::from_secs(1), stream.read_exact(&mut begin)).await;
+        answer.is_ok_and(|read| read.is_ok() && begin == ANSWER)
+    }
+
+    /// Time is the test's: it goes on when nothing else does.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_for_nothing_ends() {
+        let (address, _stop) = server(100);
+        let start = Instant::now();
+        let half = PREFACE.split_at(10).0;
+        let idle = [PREFACE, SETTINGS].concat();
+        for said in [
+            &b""[..],
+            b"G",
+            b"GET / HTTP/1.1\r\nhost:",
+            half,
+            PREFACE,
+            &idle,
+        ] {
+            let before = start.elapsed();
+            let mut stream = say(address, said).await;
+            let mut rest = Vec::new();
+            let ended = timeout(FIRST_REQUEST * 2, stream.read_to_end(&mut rest)).await;
+            assert!(ended.is_ok(), "{said:?} stays");
+            let after = start.elapsed() - before;
+            assert!(after >= FIRST_REQUEST, "{said:?} ended after {after:?}");
+        }
+        // One that has asked may take its time.
+        let mut stream = say(address, GET).await;
+        assert!(answered(&mut stream).await);
+        sleep(FIRST_REQUEST * 2).await;
+        stream.write_all(GET).await.unwrap();
+        let mut more = vec![0; 1_024];
+        let read = stream.read(&mut more).await.unwrap();
+        assert!(read > 0, "the connection was ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_place_waits_for_one() {
+        let (address, _stop) = server(2);
+        let mut first = say(address, GET).await;
+        let mut second = say(address, GET).await;
+        assert!(answered(&mut first).await && answered(&mut second).await);
+        let mut third = say(address, GET).await;
+        assert!(!answered(&mut third).await, "there were two places");
+        drop(first);
+        assert!(answered(&mut third).await);
+    }
 
     /// Ten a second, five at once: what has come when, in tenths of a second.
     #[tokio::test(start_paused = true)]

@@ -21,15 +21,21 @@ pub struct Room {
 }
 
 impl Room {
+    /// What so many streams need.
+    #[must_use]
+    pub fn whole(max_streams: usize) -> Self {
+        Self {
+            xds: max_streams.saturating_add(BESIDE_STREAMS),
+            http: HTTP,
+        }
+    }
+
     /// What a process has that may have so many files open, each Envoy having a connection for its stream; and what is
     /// wrong if that is not room for as many streams as are allowed.
     #[must_use]
     pub fn of(open_files: u64, max_streams: usize) -> (Self, Option<TooFewFiles>) {
         let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
-        let wanted = Self {
-            xds: max_streams.saturating_add(BESIDE_STREAMS),
-            http: HTTP,
-        };
+        let wanted = Self::whole(max_streams);
         let needed = wanted.xds.saturating_add(wanted.http + OWN);
         if needed <= open_files {
             return (wanted, None);

@@ -7,7 +7,7 @@ use std::{
 
 use ems::{
     options::{Options, RawOptions},
-    serve::{self, Listeners},
+    serve::{self, Listeners, room::Room},
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -55,7 +55,9 @@ impl Server {
 
     async fn start_in(folder: TempDir) -> Self {
         let options = options(&folder);
-        let listeners = Listeners::bind(&options).await.unwrap();
+        let listeners = Listeners::bind(&options, Room::whole(options.max_streams))
+            .await
+            .unwrap();
         let xds = listeners.xds.local_addr().unwrap();
         let http = listeners.http.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -97,7 +99,9 @@ impl Server {
     /// What another server on the same folder says.
     pub(crate) async fn rival(&self) -> String {
         let options = options(&self.folder);
-        let listeners = Listeners::bind(&options).await.unwrap();
+        let listeners = Listeners::bind(&options, Room::whole(options.max_streams))
+            .await
+            .unwrap();
         let run = serve::run(options, listeners, std::future::pending());
         let error = timeout(DEADLINE, run)
             .await
