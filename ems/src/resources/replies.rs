@@ -58,10 +58,11 @@ const REFUSALS: [Refusal; 5] = [
         message: "its circuit breakers let no more requests through now",
     },
     Refusal {
-        // It closed the connection, reset the stream or spoke another protocol. Somebody may have seen the request.
+        // An endpoint, or a gateway, closed the connection, reset the stream or spoke another protocol. Somebody may have
+        // seen the request. A gateway that does not believe the caller's certificate looks the same with TLS 1.3.
         flags: &["UC", "UR", "UPE"],
         code: Code::EndpointFailed,
-        message: "an endpoint took the request and gave no proper answer; is its protocol the one of the service's record?",
+        message: "no proper answer came back; does the endpoint speak the protocol of the service's record?",
     },
 ];
 

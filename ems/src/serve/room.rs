@@ -6,8 +6,8 @@
 /// Connections of the xDS socket that carry no stream: of programs that use the registry there, and of those that are
 /// just being told that there are streams enough.
 const BESIDE_STREAMS: usize = 128;
-/// Connections of the HTTP socket.
-const HTTP: usize = 512;
+/// Connections of the HTTP socket: services that keep theirs open between heartbeats.
+const HTTP: usize = 8_192;
 /// Files of the process itself: data, sockets, log, the runtime's.
 const OWN: usize = 64;
 
@@ -77,12 +77,12 @@ mod tests {
     #[test]
     fn a_socket_takes_no_more_than_there_are_files_for() {
         for (open_files, max_streams, xds, http, enough) in [
-            (1_048_576, 20_000, 20_128, 512, true),
-            (u64::MAX, 20_000, 20_128, 512, true),
-            (20_704, 20_000, 20_128, 512, true),
-            (20_703, 20_000, 20_127, 512, false),
+            (1_048_576, 20_000, 20_128, 8_192, true),
+            (u64::MAX, 20_000, 20_128, 8_192, true),
+            (28_384, 20_000, 20_128, 8_192, true),
+            (28_383, 20_000, 20_128, 7_079, false),
             (1_024, 20_000, 720, 240, false),
-            (1_024, 300, 428, 512, true),
+            (1_024, 300, 428, 240, false),
             (64, 20_000, 1, 1, false),
             (0, 0, 1, 1, false),
         ] {
@@ -101,7 +101,7 @@ mod tests {
             "1024 files",
             "720 connections",
             "--max-streams is 20000",
-            "to 20704 or more",
+            "to 28384 or more",
         ] {
             assert!(text.contains(part), "{text}");
         }

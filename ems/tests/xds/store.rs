@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ems::{
     options::RawOptions,
-    serve::{self, Listeners},
+    serve::{self, Listeners, room::Room},
     store::{RedbStore, Store, Transaction, Write},
 };
 use envoy_types::pb::envoy::config::cluster::v3::Cluster;
@@ -64,7 +64,9 @@ async fn who_comes_before_the_load_waits_for_it() {
         ..RawOptions::default()
     };
     let options = options.check().unwrap();
-    let listeners = Listeners::bind(&options).await.unwrap();
+    let listeners = Listeners::bind(&options, Room::whole(options.max_streams))
+        .await
+        .unwrap();
     // Connected before anything is loaded, or even runs.
     let channel = channel(listeners.xds.local_addr().unwrap()).await;
     let serving = tokio::spawn(serve::run(options, listeners, std::future::pending()));

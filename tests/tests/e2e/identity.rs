@@ -224,7 +224,14 @@ fn a_foreign_certificate_does_not_get_in() {
     eu.introduce_to(&impostor).unwrap();
     let before = eu.gateway.stat_sum("ssl.fail_verify_error").unwrap();
     let reply = impostor.host.get("payments", "eu").unwrap();
-    assert_eq!(reply.status, 503, "{reply:?}");
+    // With TLS 1.3 the gateway may say no before the request is sent, or break off after it.
+    assert!(
+        matches!(
+            reply.error(),
+            Some("no_healthy_endpoint" | "endpoint_failed")
+        ),
+        "{reply:?}"
+    );
     let direct = Insider::of(&impostor, eu).ask();
     assert_eq!(direct.status, 503, "{direct:?}");
     eventually("the gateway to count it", || {
