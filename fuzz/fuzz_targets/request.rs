@@ -8,7 +8,7 @@ use ems::xds::{
     Resource, ResourceType,
     limits::Limits,
     memory::Memory,
-    nodes::Session,
+    nodes::identify,
     request::Incoming,
     stream::{Action, Mode, Stream},
 };
@@ -29,6 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         name_bytes: 64,
         ..Limits::default()
     };
+    let limits = Arc::new(limits);
     let memory = Memory::default();
     memory.write(|write| {
         for kind in ResourceType::ALL {
@@ -39,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
             );
         }
     });
-    let mut stream = Stream::new(mode, only, Arc::new(limits)).with_ttl(first & 4 != 0);
+    let mut stream = Stream::new(mode, only, limits.clone()).with_ttl(first & 4 != 0);
     let mut in_flight: HashMap<String, u64> = HashMap::new();
     // Each message behind its length, as in gRPC but in one byte.
     let mut rest = rest;
@@ -50,8 +51,8 @@ fuzz_target!(|bytes: &[u8]| {
             return;
         };
         if let Some(node) = node {
-            let of_node = Stream::new(mode, only, Arc::default());
-            let _ = Session::new(&node, std::time::SystemTime::UNIX_EPOCH, of_node);
+            let known = identify(&node, std::time::SystemTime::UNIX_EPOCH, &limits);
+            assert!(known.is_err() || node.id.len() <= limits.name_bytes);
         }
         in_flight.retain(|_, nonce| nonce.to_string() != request.nonce);
         let Ok(actions) = stream.on_request(request, &memory) else {
