@@ -107,10 +107,7 @@ impl Nodes {
         let mut nodes: BTreeMap<String, v1::Node> = BTreeMap::new();
         for session in sessions {
             let resources = {
-                let stream = session
-                    .stream
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let stream = session.stream();
                 stream.status().filter_map(describe).collect::<Vec<_>>()
             };
             let node = nodes

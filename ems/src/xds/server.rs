@@ -12,7 +12,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -325,10 +325,7 @@ impl Responses {
             return;
         };
         let (view, session) = (open.view.clone(), open.session.clone());
-        let mut stream = session
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stream = session.stream();
         let before = self.server.hub.epoch();
         let actions = match stream.on_request(request, &*view) {
             Ok(actions) => actions,
@@ -395,10 +392,7 @@ impl Responses {
         }
         let Some(open) = &self.open else { return };
         let (view, session) = (open.view.clone(), open.session.clone());
-        let mut stream = session
-            .stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut stream = session.stream();
         let actions = if news.missed {
             stream.on_doubt(&*view)
         } else {
@@ -503,11 +497,7 @@ impl Drop for Responses {
     fn drop(&mut self) {
         let followed: Vec<_> = match &self.open {
             Some(open) => {
-                let stream = open
-                    .session
-                    .stream
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let stream = open.session.stream();
                 stream.followed().collect()
             }
             None => Vec::new(),
