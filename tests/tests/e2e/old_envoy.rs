@@ -5,7 +5,7 @@ use isthmus_upstream::Client;
 
 use crate::stage::shared;
 
-const OLDEST: &str = "1.36.4";
+pub(crate) const OLDEST: &str = "1.36.4";
 
 #[test]
 fn an_older_envoy_beside_a_caller() {
