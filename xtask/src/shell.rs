@@ -91,9 +91,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 }
 
 fn output_of(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| missing(command))?;
+    let output = command.output().with_context(|| missing(command))?;
     if !output.status.success() {
         bail!(
             "{} failed: {}: {}",

@@ -116,7 +116,10 @@ fn rust(image: &str, smallest: &System) -> Result<()> {
     for part in ["bin", "etc", "lib", "libexec"] {
         let from = sysroot.join(part);
         if from.is_dir() {
-            system.add(&from, &format!("/usr/local/rustup/toolchains/{name}/{part}"))?;
+            system.add(
+                &from,
+                &format!("/usr/local/rustup/toolchains/{name}/{part}"),
+            )?;
         }
     }
     system.write(
