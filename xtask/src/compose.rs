@@ -6,20 +6,57 @@ mod checks;
 mod stack;
 mod system;
 
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::interrupt::Interrupt;
-use crate::setup;
+use crate::{setup, shell};
 use base::BaseImages;
 use stack::Stack;
+
+/// What base images, the build and the stack take of a disk at most, in MiB: 5,000 were seen.
+const ROOM_MIB: u64 = 6_000;
+
+/// Why the stack cannot be tested on this machine, if it cannot.
+pub(crate) fn obstacle() -> Option<String> {
+    let mut info = Command::new("docker");
+    let Ok(root) = shell::output(info.args(["info", "--format", "{{.DockerRootDir}}"])) else {
+        return Some("there is no Docker engine on this machine".into());
+    };
+    let root = root.trim();
+    // An engine elsewhere has a disk of its own, which we cannot look at.
+    let free = free_mib(root.as_ref())?;
+    (free < ROOM_MIB).then(|| {
+        format!(
+            "it takes {ROOM_MIB} MiB of disk and {root}, where Docker keeps its images, has {free}"
+        )
+    })
+}
+
+/// Free space of the disk that a folder is on.
+fn free_mib(folder: &Path) -> Option<u64> {
+    let mut df = Command::new("df");
+    df.args(["--output=avail", "--block-size=1M"]).arg(folder);
+    shell::output(&mut df)
+        .ok()?
+        .lines()
+        .nth(1)?
+        .trim()
+        .parse()
+        .ok()
+}
 
 /// Builds the stack, checks it, removes it.
 pub(crate) fn test(keep_images: bool) -> Result<()> {
     let start = Instant::now();
     let interrupt = Interrupt::catch()?;
     setup::compose_test()?;
+    if let Some(why) = obstacle() {
+        bail!("the Docker stack cannot be tested here: {why}");
+    }
     // Removed in the opposite order: the stack, then what its images are made from.
     let _images = BaseImages::provide(keep_images, &interrupt)?;
     interrupt.check()?;
@@ -32,4 +69,15 @@ pub(crate) fn test(keep_images: bool) -> Result<()> {
         start.elapsed().as_secs_f32()
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::free_mib;
+
+    #[test]
+    fn a_folder_has_room_and_an_absent_one_says_nothing() {
+        assert!(free_mib("/".as_ref()).is_some());
+        assert_eq!(free_mib("/no/such/folder".as_ref()), None);
+    }
 }
