@@ -37,7 +37,7 @@ use crate::{
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
-use network::{admission, grpc, listen, serve};
+use network::{Terms, admission, grpc, listen, serve};
 use room::Room;
 
 /// How long connections may take to end after the last stream was sent away.
@@ -109,7 +109,13 @@ pub async fn run(
     let (stop, stopped) = watch::channel(false);
     let (health, services) = services(&api)?;
     let pages = services.clone().merge(api::http::router(api));
-    let ended = serve(listeners.http, pages, room.http, None, stopped.clone());
+    let keepalive = options.keepalive;
+    let terms = Terms {
+        places: room.http,
+        admission: None,
+        keepalive,
+    };
+    let ended = serve(listeners.http, pages, terms, stopped.clone());
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -120,9 +126,13 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let admission = admission(options.max_connects_per_second);
     let services = services.merge(envoys.router());
-    let ended = serve(listeners.xds, services, room.xds, admission, stopped);
+    let terms = Terms {
+        places: room.xds,
+        admission: admission(options.max_connects_per_second),
+        keepalive,
+    };
+    let ended = serve(listeners.xds, services, terms, stopped);
     servers.spawn(async move {
         ended.await;
         "serving xDS"

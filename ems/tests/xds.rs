@@ -8,6 +8,8 @@
 
 #[path = "xds/fixture.rs"]
 mod fixture;
+#[path = "xds/peers.rs"]
+mod peers;
 #[path = "xds/slow.rs"]
 mod slow;
 #[path = "xds/store.rs"]
