@@ -8,6 +8,8 @@
 
 #[path = "xds/fixture.rs"]
 mod fixture;
+#[path = "xds/leaving.rs"]
+mod leaving;
 #[path = "xds/peers.rs"]
 mod peers;
 #[path = "xds/slow.rs"]

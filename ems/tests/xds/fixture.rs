@@ -1,6 +1,6 @@
 //! The xDS server on a memory of raw resources, in this process, on a free port.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ems::{
     serve::network::{Keepalive, Terms, listen, serve},
@@ -17,7 +17,7 @@ pub(crate) struct Fixture {
     memory: Memory,
     pub(crate) server: Arc<Server>,
     pub(crate) address: SocketAddr,
-    _stop: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
 }
 
 impl Fixture {
@@ -41,12 +41,18 @@ impl Fixture {
             memory,
             server,
             address,
-            _stop: stop,
+            stop,
         }
     }
 
     /// Changes the memory at once, and tells the streams.
     pub(crate) fn write(&self, change: impl FnOnce(&mut Write<'_>)) {
         self.server.publish(self.memory.write(change));
+    }
+
+    /// Lets nobody in any more and sends everybody away, as `ems serve` does when it stops.
+    pub(crate) async fn leave(&self, over: Duration) {
+        self.stop.send_replace(true);
+        self.server.drain(over).await;
     }
 }

@@ -87,7 +87,7 @@ impl Slow {
             });
         }
         // The response is under way.
-        let first = slow.more().await;
+        let first = slow.more().await.unwrap();
         slow.read.extend_from_slice(&first);
         if stall == Stall::Socket {
             slow.reading.send(false).unwrap();
@@ -103,30 +103,47 @@ impl Slow {
     }
 
     /// The next bytes, which stay in the window.
-    async fn more(&mut self) -> Bytes {
+    async fn more(&mut self) -> Option<Bytes> {
         let more = poll_fn(|cx| self.responses.poll_data(cx));
         let more = timeout(DEADLINE, more).await.expect("bytes in time");
-        more.expect("the stream goes on").unwrap()
+        more.transpose().expect("no bytes are missing")
     }
 
     /// Reads on, from now on for good, until a response is there, and takes it.
     async fn next_acked(&mut self) -> DeltaDiscoveryResponse {
-        self.reading.send(true).unwrap();
+        let response = self.next().await.expect("the stream goes on");
+        self.send(&DeltaDiscoveryRequest {
+            type_url: response.type_url.clone(),
+            response_nonce: response.nonce.clone(),
+            ..Default::default()
+        });
+        response
+    }
+
+    /// Reads on likewise, until a response is there or no more comes.
+    pub(crate) async fn next(&mut self) -> Option<DeltaDiscoveryResponse> {
+        self.reading.send_replace(true);
         loop {
             if let Some(response) = self.whole() {
-                self.send(&DeltaDiscoveryRequest {
-                    type_url: response.type_url.clone(),
-                    response_nonce: response.nonce.clone(),
-                    ..Default::default()
-                });
-                return response;
+                return Some(response);
             }
             let flow = self.responses.flow_control();
             let used = flow.used_capacity();
             flow.release_capacity(used).unwrap();
-            let more = self.more().await;
+            let Some(more) = self.more().await else {
+                assert!(self.read.is_empty(), "the end of a response is missing");
+                return None;
+            };
             self.read.extend_from_slice(&more);
         }
+    }
+
+    /// Its status, once no more comes.
+    pub(crate) async fn status(&mut self) -> Code {
+        let trailers = poll_fn(|cx| self.responses.poll_trailers(cx));
+        let trailers = timeout(DEADLINE, trailers).await.expect("an end in time");
+        let trailers = trailers.unwrap().expect("trailers");
+        tonic::Status::from_header_map(&trailers).unwrap().code()
     }
 
     fn whole(&mut self) -> Option<DeltaDiscoveryResponse> {
