@@ -6,6 +6,8 @@
     clippy::indexing_slicing
 )]
 
+#[path = "xds/crowd.rs"]
+mod crowd;
 #[path = "xds/fixture.rs"]
 mod fixture;
 #[path = "xds/leaving.rs"]
