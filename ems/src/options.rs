@@ -23,6 +23,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     record::{FieldError, Invalid},
     serve::network::{CONNECTS_PER_SECOND, Keepalive},
+    xds::limits::Limits,
 };
 pub use headers::HeaderNames;
 
@@ -86,6 +87,10 @@ pub struct RawOptions {
     #[arg(long, env = "EMS_MAX_STREAMS", value_name = "COUNT")]
     pub max_streams: Option<u32>,
 
+    /// Most streams of one Envoy at a time [default: 10000]
+    #[arg(long, env = "EMS_MAX_STREAMS_PER_NODE", value_name = "COUNT")]
+    pub max_streams_per_node: Option<u32>,
+
     /// Most connections of Envoys that are let in a second, when many come at once; the others wait [default: 2000]
     #[arg(long, env = "EMS_MAX_CONNECTS_PER_SECOND", value_name = "COUNT")]
     pub max_connects_per_second: Option<u32>,
@@ -132,6 +137,8 @@ pub struct Options {
     pub keepalive: Keepalive,
     /// Most streams of Envoys.
     pub max_streams: usize,
+    /// Most streams of one node.
+    pub max_streams_per_node: usize,
     /// Most connections of Envoys that are let in a second.
     pub max_connects_per_second: NonZeroU32,
     /// Most destinations without a record, for one node.
@@ -182,6 +189,7 @@ impl RawOptions {
                 .keepalive_timeout_seconds
                 .or(other.keepalive_timeout_seconds),
             max_streams: self.max_streams.or(other.max_streams),
+            max_streams_per_node: self.max_streams_per_node.or(other.max_streams_per_node),
             max_connects_per_second: self
                 .max_connects_per_second
                 .or(other.max_connects_per_second),
@@ -263,6 +271,7 @@ impl RawOptions {
         )
         .unwrap_or(CONNECTS_PER_SECOND);
         let headers = self.headers.check(&mut errors);
+        let xds = Limits::default();
         match region {
             Some(region) if errors.is_empty() => Ok(Options {
                 region,
@@ -277,7 +286,8 @@ impl RawOptions {
                 ready_file: self.ready_file,
                 drain: Duration::from_secs(self.drain_seconds.unwrap_or(2).into()),
                 keepalive,
-                max_streams: count(self.max_streams, 20_000),
+                max_streams: count(self.max_streams, xds.streams),
+                max_streams_per_node: count(self.max_streams_per_node, xds.streams_per_node),
                 max_connects_per_second,
                 max_node_destinations: count(self.max_node_destinations, 1_000),
                 max_destinations: count(self.max_destinations, 20_000),

@@ -12,6 +12,8 @@ mod crowd;
 mod fixture;
 #[path = "xds/leaving.rs"]
 mod leaving;
+#[path = "xds/limits.rs"]
+mod limits;
 #[path = "xds/peers.rs"]
 mod peers;
 #[path = "xds/slow.rs"]

@@ -53,6 +53,9 @@ impl Default for Keepalive {
 /// Connections that may wait to be let in: as many as Linux allows by default.
 const BACKLOG: u32 = 4_096;
 
+/// Requests under way on one HTTP/2 connection; its client waits with more, or makes another connection.
+const REQUESTS_AT_ONCE: u32 = 1_000;
+
 /// After a connection could not be taken: what the system lacks it does not have a moment later.
 const RETRY: Duration = Duration::from_millis(100);
 
@@ -116,6 +119,7 @@ pub async fn serve(
     };
     let served = Server::builder()
         .accept_http1(true)
+        .max_concurrent_streams(REQUESTS_AT_ONCE)
         .http2_keepalive_interval(Some(keepalive.after))
         .http2_keepalive_timeout(Some(keepalive.within))
         .add_routes(Routes::from(router))
