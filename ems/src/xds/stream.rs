@@ -9,7 +9,7 @@
 //! any of them warms, Envoy sends no request at all about clusters.
 //!
 //! A rejection counts as an answer here. The client keeps what it had of that type, and the other types go on: one bad
-//! resource must not hold back good ones. What came with it is sent again without it.
+//! resource must not hold back good ones.
 //!
 //! Pure: no clock, no channel, no I/O. Nonces are a counter.
 
@@ -94,7 +94,7 @@ pub enum Action {
     Rejected {
         /// Of this type.
         kind: ResourceType,
-        /// The resources at fault; none, while it is being found out which of several these are.
+        /// The resources at fault, as far as the text names them; else all that were in the response.
         names: Vec<Arc<str>>,
         /// One of these is rejected in this version for the first time; else nothing is known now that was not before.
         fresh: bool,
