@@ -6,11 +6,13 @@ mod checks;
 mod stack;
 mod system;
 
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+use std::{env, thread};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::interrupt::Interrupt;
 use crate::{setup, shell};
@@ -49,6 +51,33 @@ fn free_mib(folder: &Path) -> Option<u64> {
         .ok()
 }
 
+/// Waits until no other clone tests the stack on this machine: images and containers have the same names in all. The turn
+/// ends with the file that is given.
+fn turn(path: &Path, interrupt: &Interrupt) -> Result<File> {
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)
+        .with_context(|| format!("cannot open {}", path.display()))?;
+    let mut told = false;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("cannot lock {}", path.display()));
+            }
+            Err(TryLockError::WouldBlock) if told => {}
+            Err(TryLockError::WouldBlock) => {
+                eprintln!("compose-test: waiting for another run on this machine to end");
+                told = true;
+            }
+        }
+        interrupt.check()?;
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
 /// Builds the stack, checks it, removes it.
 pub(crate) fn test(keep_images: bool) -> Result<()> {
     let start = Instant::now();
@@ -57,6 +86,8 @@ pub(crate) fn test(keep_images: bool) -> Result<()> {
     if let Some(why) = obstacle() {
         bail!("the Docker stack cannot be tested here: {why}");
     }
+    let lock = env::temp_dir().join("isthmus-compose-test.lock");
+    let _turn = turn(&lock, &interrupt)?;
     // Removed in the opposite order: the stack, then what its images are made from.
     let _images = BaseImages::provide(keep_images, &interrupt)?;
     interrupt.check()?;
@@ -73,7 +104,21 @@ pub(crate) fn test(keep_images: bool) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::free_mib;
+    use super::{free_mib, turn};
+    use crate::interrupt::Interrupt;
+
+    #[test]
+    fn one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        let (patient, impatient) = (Interrupt::default(), Interrupt::default());
+        impatient.set();
+        let first = turn(&lock, &patient).unwrap();
+        let error = turn(&lock, &impatient).expect_err("the first one is not over");
+        assert_eq!(error.to_string(), "interrupted");
+        drop(first);
+        turn(&lock, &impatient).unwrap();
+    }
 
     #[test]
     fn a_folder_has_room_and_an_absent_one_says_nothing() {
