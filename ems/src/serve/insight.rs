@@ -20,6 +20,10 @@ impl Insight for Lookout {
         self.envoys.nodes().list()
     }
 
+    fn stopping(&self) -> bool {
+        self.envoys.is_draining()
+    }
+
     fn rejections(&self) -> Vec<v1::Rejection> {
         self.resources.rejections()
     }
