@@ -150,7 +150,7 @@ fn measure(runtime: &Runtime, ems: &mut Ems, options: &Options, services: u64) -
     let costs: Vec<_> = (0..options.repeat)
         .map(|_| change())
         .collect::<Result<_>>()?;
-    figures.extend(of_change(1, &costs));
+    figures.extend(of_change("1 changes", &costs));
     figures.push((
         "1 changes: write answered, ms".to_owned(),
         answered.load(Relaxed) as f64 / 1e3 / options.repeat as f64,
