@@ -34,14 +34,14 @@ use tonic::{
 };
 
 use super::{
-    Changed, ResourceType, Source, View,
+    Bundles, Changed, ResourceType, Source, View,
     counters::Counters,
     hub::{Hub, Inbox, News, StreamId},
     limits::{Limits, Refusal},
     nodes::{self, Nodes, Session, knows_ttl},
     request::Incoming,
     stream::{Action, Mode, Refused, Stream},
-    wire::Batches,
+    wire::Encoder,
 };
 
 /// Requests looked at before others get their turn.
@@ -100,7 +100,8 @@ pub struct Server {
     hub: Hub,
     nodes: Nodes,
     counters: Counters,
-    batches: Batches,
+    encoder: Encoder,
+    bundles: Arc<Bundles>,
     draining: AtomicBool,
     /// What the engine's times count from.
     started: Instant,
@@ -128,7 +129,8 @@ impl Server {
             hub: Hub::default(),
             nodes: Nodes::default(),
             counters: Counters::default(),
-            batches: Batches::of(identifier),
+            encoder: Encoder::of(identifier),
+            bundles: Arc::default(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
         })
@@ -409,7 +411,8 @@ impl Responses {
             .view(&node)
             .map_err(tonic::Status::invalid_argument)?;
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
-            .with_ttl(knows_ttl(&node, self.mode));
+            .with_ttl(knows_ttl(&node, self.mode))
+            .with_bundles(self.server.bundles.clone());
         let session = Arc::new(Session::new(known, stream));
         let limit = self.server.limits.streams_per_node;
         if !self.server.nodes.insert(self.id, session.clone(), limit) {
@@ -427,7 +430,7 @@ impl Responses {
         for action in actions {
             match action {
                 Action::Send(response) => {
-                    let (head, rest) = self.server.batches.encode(&response);
+                    let (head, rest) = self.server.encoder.encode(&response);
                     if let Some(kind) = ResourceType::from_type_url(&response.type_url) {
                         let bytes = head.len() + rest.as_ref().map_or(0, Bytes::len);
                         let resources = response.resources.len() + response.removed.len();

@@ -22,7 +22,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Changed, Resource, ResourceType, View,
+    Bundle, Bundles, Changed, Resource, ResourceType, View,
     limits::{Limits, Refusal},
     subscription::{Plan, Subscription, Verdict},
 };
@@ -134,7 +134,7 @@ pub struct Response {
     /// Its number on the stream.
     pub nonce: u64,
     /// Sorted by name.
-    pub resources: Arc<[Arc<Resource>]>,
+    pub resources: Arc<Bundle>,
     /// Sorted; always empty in state of the world.
     pub removed: Arc<[Arc<str>]>,
 }
@@ -177,6 +177,7 @@ pub struct Stream {
     /// `None`: aggregated.
     only: Option<ResourceType>,
     limits: Arc<Limits>,
+    bundles: Arc<Bundles>,
     /// The client knows of TTLs.
     expires: bool,
     /// In the order of types.
@@ -193,6 +194,7 @@ impl Stream {
             mode,
             only,
             limits,
+            bundles: Arc::default(),
             expires: false,
             subscriptions: Vec::new(),
             nonce: 0,
@@ -204,6 +206,13 @@ impl Stream {
     #[must_use]
     pub fn with_ttl(mut self, known: bool) -> Self {
         self.expires = known;
+        self
+    }
+
+    /// The same, which shares what it sends with the other streams that have these.
+    #[must_use]
+    pub fn with_bundles(mut self, bundles: Arc<Bundles>) -> Self {
+        self.bundles = bundles;
         self
     }
 
@@ -438,7 +447,7 @@ impl Stream {
                 continue;
             }
             let wave = if plan.changes() { self.wave } else { 0 };
-            let Some(batch) = subscription.commit(plan) else {
+            let Some(batch) = subscription.commit(plan, &self.bundles) else {
                 settled = true;
                 continue;
             };
@@ -481,19 +490,18 @@ impl Stream {
 /// What identifies the state of a type: the view's word, or a hash of what is sent.
 pub(super) fn version_of(
     kind: ResourceType,
-    resources: &[Arc<Resource>],
+    resources: &Bundle,
     removed: &[Arc<str>],
     view: &dyn View,
 ) -> Arc<str> {
     if let Some(version) = view.type_version(kind) {
         return version;
     }
-    let mut digests = Vec::with_capacity(8 * resources.len());
-    for resource in resources {
-        digests.extend(resource.digest.to_le_bytes());
+    if removed.is_empty() {
+        return resources.version().clone();
     }
     let mut hash = Xxh3::new();
-    hash.update(&digests);
+    hash.update(resources.version().as_bytes());
     for name in removed {
         hash.update(b"\0");
         hash.update(name.as_bytes());
