@@ -19,6 +19,7 @@ use std::{fmt, sync::Arc};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fate::Fate;
+pub use fate::Witness;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 /// The xDS resource types that are served, in the order in which changes are pushed on an aggregated stream: what is
@@ -250,7 +251,8 @@ fn put_field(to: &mut BytesMut, number: u32, value: &[u8]) {
 }
 
 /// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers, unless one of
-/// these became [bad](fate) between: clients that were sent it are not woken for that.
+/// these became [bad](fate) between: clients that were sent it are not woken for that, but who has nothing else looks again
+/// when it rejects it.
 pub trait View: Send + Sync {
     /// The resource of this name, made on demand; `None` where no such thing exists.
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>>;

@@ -21,7 +21,7 @@ use super::{
     destination::Standing,
     version::Version,
 };
-use crate::xds::{Resource, ResourceType};
+use crate::xds::{Resource, ResourceType, Witness};
 
 /// One destination in use.
 pub(super) struct Slot {
@@ -35,13 +35,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// What newcomers are sent.
-    pub(super) fn served(&self, kind: ResourceType) -> Option<Arc<Resource>> {
+    /// What a newcomer is sent.
+    pub(super) fn served(&self, kind: ResourceType, to: Witness) -> Option<Arc<Resource>> {
         let version = match kind {
             ResourceType::Cluster => Some(&self.cluster),
             _ => self.endpoints.as_ref(),
         };
-        version.map(|version| version.served().clone())
+        version.map(|version| version.served(to).clone())
     }
 
     /// Whether this is what the name stands for now.

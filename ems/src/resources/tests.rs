@@ -189,13 +189,13 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
         let names = changed.iter().map(|(kind, name)| (kind, name.clone()));
         names.collect::<Vec<_>>()
     };
-    let one = world.host();
-    let two = world.host();
+    let one = world.named("one");
+    let two = world.named("two");
 
     // Nothing was good before: there is nothing else to send.
     put(2);
     let second = get(&one);
-    assert!(second.fate().reject(&"first words".into()));
+    assert!(rejects("one", &second, "first words"));
     assert_eq!(rule(&second), []);
     assert_eq!(served(&two), seconds(2));
     assert_eq!(
@@ -209,12 +209,16 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
     put(4);
     let fourth = get(&one);
     assert_eq!(served(&one), seconds(4));
-    assert!(fourth.fate().reject(&"words".into()));
+    assert!(rejects("one", &fourth, "words"));
     assert_eq!(rule(&fourth), []);
+    assert_eq!(served(&one), seconds(3), "the last that was taken");
+    assert_eq!(served(&two), seconds(4), "one may be the odd one");
+    assert!(!rejects("two", &fourth, "other words"));
     assert_eq!(served(&two), seconds(3), "the last that was taken");
     assert_eq!(rejections(), [("payments.us".into(), "words".into(), true)]);
     put(5);
-    assert!(get(&one).fate().reject(&"more words".into()));
+    let fifth = get(&one);
+    assert!(rejects("one", &fifth, "more words") && !rejects("two", &fifth, "no"));
     assert_eq!(served(&two), seconds(3), "still the last that was taken");
     assert!(fourth.fate().take());
     assert_eq!(rule(&fourth), [], "nobody's version any more");
@@ -228,8 +232,7 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
     assert_eq!(served(&three), seconds(3));
     put(5);
     let fifth = get(&three);
-    assert!(fifth.fate().reject(&"more words".into()));
-    assert!(fifth.fate().take());
+    assert!(rejects("one", &fifth, "more words") && fifth.fate().take());
     let changed = (ResourceType::Cluster, "payments.us".into());
     assert_eq!(
         rule(&fifth),
@@ -244,7 +247,7 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
     let four = world.host();
     get(&four).fate().take();
     put(6);
-    assert!(get(&four).fate().reject(&"words".into()));
+    assert!(rejects("one", &get(&four), "words"));
     drop(four);
     assert_eq!(world.resources.in_use(), 1);
     world.maps.services.write().unwrap().remove(&payments);

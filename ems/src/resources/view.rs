@@ -14,12 +14,13 @@ use super::{
     table::{Counts, Full, Table},
     tls,
 };
-use crate::xds::{Resource, ResourceType, View};
+use crate::xds::{Resource, ResourceType, View, Witness};
 
 /// See the module. Dropped, it gives back the names that it used.
 pub(super) struct NodeView {
     inner: Arc<Inner>,
     node: Node,
+    witness: Witness,
     share: Share,
     used: Mutex<Used>,
 }
@@ -34,11 +35,12 @@ struct Used {
 }
 
 impl NodeView {
-    pub(super) fn new(inner: Arc<Inner>, node: Node) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, node: Node, witness: Witness) -> Self {
         let view = Self {
             share: inner.alike.join(&node),
             inner,
             node,
+            witness,
             used: Mutex::default(),
         };
         if view.node.kind == NodeKind::Sidecar {
@@ -59,7 +61,8 @@ impl NodeView {
             Some(number) => number,
             None => self.begin_to_use(name, &mut used)?,
         };
-        self.inner.table().slot(number)?.served(kind)
+        let table = self.inner.table();
+        table.slot(number)?.served(kind, self.witness)
     }
 
     fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<u32> {
@@ -178,7 +181,7 @@ impl View for NodeView {
             ResourceType::Endpoints if is_of_callers(name) => self.callers(name),
             ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
             ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
-                self.share.get(kind, name, &self.inner)
+                self.share.get(kind, name, &self.inner, self.witness)
             }
         }
     }

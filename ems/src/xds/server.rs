@@ -32,7 +32,7 @@ use tonic::{
 };
 
 use super::{
-    Changed, ResourceType, Source, View,
+    Changed, ResourceType, Source, View, Witness,
     counters::Counters,
     hub::{Hub, Inbox, News, StreamId},
     limits::{Limits, Refusal},
@@ -420,7 +420,8 @@ impl Responses {
             .view(&node)
             .map_err(tonic::Status::invalid_argument)?;
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
-            .with_ttl(knows_ttl(&node, self.mode));
+            .with_ttl(knows_ttl(&node, self.mode))
+            .of(Witness::of(&node.id));
         let session = Arc::new(Session::new(known, stream));
         let limit = self.server.limits.streams_per_node;
         if !self.server.nodes.insert(self.id, session.clone(), limit) {

@@ -22,7 +22,7 @@ use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Changed, Resource, ResourceType, View,
+    Changed, Resource, ResourceType, View, Witness,
     limits::{Limits, Refusal},
     subscription::{Plan, Subscription, Verdict},
 };
@@ -179,6 +179,8 @@ pub struct Stream {
     limits: Arc<Limits>,
     /// The client knows of TTLs.
     expires: bool,
+    /// Whose word it is that comes by it.
+    witness: Witness,
     /// In the order of types.
     subscriptions: Vec<Subscription>,
     nonce: u64,
@@ -194,6 +196,7 @@ impl Stream {
             only,
             limits,
             expires: false,
+            witness: Witness::default(),
             subscriptions: Vec::new(),
             nonce: 0,
             wave: 0,
@@ -204,6 +207,13 @@ impl Stream {
     #[must_use]
     pub fn with_ttl(mut self, known: bool) -> Self {
         self.expires = known;
+        self
+    }
+
+    /// The same for the client of a node that can be told from others.
+    #[must_use]
+    pub fn of(mut self, node: Witness) -> Self {
+        self.witness = node;
         self
     }
 
@@ -244,11 +254,11 @@ impl Stream {
                 }
             },
         };
-        let limits = self.limits.clone();
+        let (limits, witness) = (self.limits.clone(), self.witness);
         let subscription = self.subscription(kind);
         let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(words).into());
         let mut judged = match request.nonce.parse() {
-            Ok(nonce) => subscription.verdict(nonce, error.as_ref()),
+            Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness),
             Err(_) => None,
         };
         let ruled = judged.as_mut().map(|v| std::mem::take(&mut v.ruled));

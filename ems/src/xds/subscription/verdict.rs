@@ -18,10 +18,7 @@ use super::{
     blame::{lists_all, mentions},
     due::Why,
 };
-use crate::xds::{
-    Resource,
-    stream::{Mode, State},
-};
+use crate::xds::{Resource, Witness, stream::Mode};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
@@ -49,6 +46,7 @@ impl Subscription {
         &mut self,
         nonce: u64,
         error: Option<&Arc<str>>,
+        by: Witness,
     ) -> Option<Verdict> {
         if self.in_flight.as_ref()?.nonce != nonce {
             return None;
@@ -74,6 +72,7 @@ impl Subscription {
         }
         self.widen();
         let mut fresh = false;
+        let mut left_with_nothing = Vec::new();
         let mut ruled = if named {
             self.spare(&in_flight, &blamed, error)
         } else {
@@ -86,7 +85,9 @@ impl Subscription {
             let Some(sent) = entry.sent().cloned() else {
                 continue;
             };
-            entry.state = State::Rejected;
+            if entry.reject() {
+                left_with_nothing.push(name.clone());
+            }
             let known = self.rejected.get(name);
             fresh |= known.is_none_or(|known| known.version != *sent.version());
             let rejection = Rejection {
@@ -94,10 +95,12 @@ impl Subscription {
                 error: Some(error.clone()),
             };
             self.rejected.insert(name.clone(), rejection);
-            if certain && sent.fate().reject(error) {
+            if certain && sent.fate().reject(by, error) {
                 ruled.push(sent);
             }
         }
+        // By what it said there may be something else for it.
+        self.mark(left_with_nothing, Why::Changed, in_flight.wave);
         Some(Verdict {
             blamed,
             fresh,
@@ -178,7 +181,7 @@ impl Subscription {
             if sent.fate().take() {
                 ruled.push(sent.clone());
             }
-            entry.state = State::Acked;
+            entry.take();
             Some(())
         };
         if self.is_full() {

@@ -639,3 +639,72 @@ fn a_wildcard_of_few_names_follows_them() {
         assert_eq!(followed, left, "{script:?}");
     }
 }
+
+/// A source that has what was good before, and gives it to those whom the present one is not for.
+struct Former {
+    now: Arc<Resource>,
+    before: Arc<Resource>,
+    to: Witness,
+}
+
+impl View for Former {
+    fn get(&self, _kind: ResourceType, _name: &str) -> Option<Arc<Resource>> {
+        let is_for = self.now.fate().is_for(self.to);
+        Some(if is_for { &self.now } else { &self.before }.clone())
+    }
+
+    fn wildcard(&self, _kind: ResourceType) -> Vec<Arc<str>> {
+        vec!["a".into()]
+    }
+}
+
+/// Who has nothing else gets what was good before as soon as it rejects what is new; the third does not have to try.
+#[test]
+fn nobody_is_left_with_nothing() {
+    type Client<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+    let delta: [Client<'_>; 4] = [
+        ("has", &[("cds +a a=1", "a@2"), ("cds nack:bad", "")]),
+        ("has", &[("cds +a a=1", "")]),
+        (
+            "new",
+            &[("cds +a", "a@2"), ("cds nack:bad", "a@1"), ("cds ack", "")],
+        ),
+        ("last", &[("cds +a", "a@1")]),
+    ];
+    let sotw: [Client<'_>; 4] = [
+        (
+            "new",
+            &[
+                ("cds a", "a@2"),
+                ("cds nack:bad a", "a@1"),
+                ("cds ack a", ""),
+            ],
+        ),
+        ("new", &[("cds a", "a@1")]),
+        ("newer", &[("cds a", "a@2"), ("cds nack:bad a", "a@1")]),
+        ("last", &[("cds a", "a@1")]),
+    ];
+    for (mode, clients) in [(Mode::Delta, delta), (Mode::Sotw, sotw)] {
+        let of = |version| Resource::with_version(ResourceType::Cluster, "a", version, b"");
+        let (now, before) = (Arc::new(of("2")), Arc::new(of("1")));
+        for (node, lines) in clients {
+            let to = Witness::of(node);
+            let (now, before) = (now.clone(), before.clone());
+            let view = Former { now, before, to };
+            let mut driver = Driver::new(mode, Limits::default());
+            driver.stream = driver.new_stream().of(to);
+            for (line, expected) in lines {
+                let words = line.split_whitespace().skip(1);
+                let request = driver.request("cds", words);
+                let mut sent = String::new();
+                for action in driver.stream.on_request(request, &view).unwrap() {
+                    if let Action::Send(response) = action {
+                        driver.nonces.insert("cds".into(), response.nonce);
+                        sent += &format!("{:?}", response.resources[0]);
+                    }
+                }
+                assert_eq!(sent, *expected, "{mode:?} {node}: {line}");
+            }
+        }
+    }
+}
