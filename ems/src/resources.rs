@@ -29,6 +29,7 @@ pub(crate) use destination::{Destination, Tier};
 pub use node::{Node, NodeKind};
 pub(crate) use proxyless::KIND as GRPC_KIND;
 pub(crate) use tls::server_name;
+pub(crate) use view::{KIND, REGION, SERVICE};
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 

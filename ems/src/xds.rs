@@ -250,6 +250,9 @@ fn put_field(to: &mut BytesMut, number: u32, value: &[u8]) {
     to.put_slice(value);
 }
 
+/// Words for what something is: which sort of word, and the word.
+pub type Labels = Vec<(&'static str, String)>;
+
 /// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers, unless one of
 /// these became [bad](fate) between: clients that were sent it are not woken for that, but who has nothing else looks again
 /// when it rejects it.
@@ -275,6 +278,11 @@ pub trait View: Send + Sync {
     /// worth answering faster than by a search.
     fn covers(&self, kind: ResourceType, name: &str) -> bool {
         self.wildcard(kind).iter().any(|known| &**known == name)
+    }
+
+    /// What the node is, for people who look. As long as the view's maker lets it be.
+    fn labels(&self) -> Labels {
+        Labels::new()
     }
 
     /// What `version_info` and `system_version_info` shall say; `None`: a hash of what is sent.

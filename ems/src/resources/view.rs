@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
 
-use isthmus_model::ClusterName;
+use isthmus_model::{ClusterName, RegionName, ServiceName};
 use prost::Message;
 use roaring::RoaringBitmap;
 
@@ -14,7 +14,14 @@ use super::{
     table::{Counts, Full, Table},
     tls,
 };
-use crate::xds::{Resource, ResourceType, View, Witness};
+use crate::xds::{Labels, Resource, ResourceType, View, Witness};
+
+/// Labels of a node: sidecar, host, gateway or grpc.
+pub(crate) const KIND: &str = "kind";
+/// Whose requests it carries.
+pub(crate) const SERVICE: &str = "service";
+/// Where it is.
+pub(crate) const REGION: &str = "region";
 
 /// See the module. Dropped, it gives back the names that it used.
 pub(super) struct NodeView {
@@ -175,6 +182,16 @@ impl NodeView {
 }
 
 impl View for NodeView {
+    fn labels(&self) -> Labels {
+        let Node {
+            kind,
+            service,
+            region,
+            ..
+        } = &self.node;
+        labels(kind.as_str(), service, region)
+    }
+
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         match kind {
             ResourceType::Secret => self.secret(name),
@@ -240,6 +257,15 @@ impl Drop for NodeView {
             table.release(number);
         }
     }
+}
+
+/// What there is to show of a node.
+pub(super) fn labels(kind: &str, service: &ServiceName, region: &RegionName) -> Labels {
+    vec![
+        (KIND, kind.to_owned()),
+        (SERVICE, service.to_string()),
+        (REGION, region.to_string()),
+    ]
 }
 
 fn is_of_callers(name: &str) -> bool {

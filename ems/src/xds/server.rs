@@ -412,13 +412,14 @@ impl Responses {
     }
 
     fn identify(&self, node: Node) -> Result<Open, tonic::Status> {
-        let known = nodes::identify(&node, SystemTime::now(), &self.server.limits)
+        let mut known = nodes::identify(&node, SystemTime::now(), &self.server.limits)
             .map_err(|refusal| status_of(&refusal))?;
         let view = self
             .server
             .source
             .view(&node)
             .map_err(tonic::Status::invalid_argument)?;
+        known.labels = view.labels();
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
             .with_ttl(knows_ttl(&node, self.mode))
             .of(Witness::of(&node.id));

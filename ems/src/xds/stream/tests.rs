@@ -16,6 +16,7 @@
 mod aggregated;
 mod delta;
 mod property;
+mod rejection;
 mod sotw;
 mod ttl;
 
