@@ -65,6 +65,18 @@ impl ResourceType {
         }
     }
 
+    /// A word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Cluster => "cluster",
+            Self::Endpoints => "endpoints",
+            Self::ExtensionConfig => "extension_config",
+            Self::Listener => "listener",
+            Self::Route => "route",
+        }
+    }
+
     /// The type of this URL, where it is one that is served.
     pub fn from_type_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)
@@ -73,14 +85,7 @@ impl ResourceType {
 
 impl fmt::Display for ResourceType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Secret => "secret",
-            Self::Cluster => "cluster",
-            Self::Endpoints => "endpoints",
-            Self::ExtensionConfig => "extension_config",
-            Self::Listener => "listener",
-            Self::Route => "route",
-        })
+        f.write_str(self.as_str())
     }
 }
 

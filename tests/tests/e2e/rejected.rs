@@ -46,6 +46,8 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
         marks[0]["error"].as_str().unwrap().contains(words),
         "{marks}"
     );
+    let counted = || us.ems.metric("ems_rejected_resources", "type=\"cluster\"");
+    assert!((counted().unwrap() - 1.0).abs() < f64::EPSILON);
     for command in [&["status"][..], &["get", "services", "shop"]] {
         let text = us.ems.run(command.iter().copied()).unwrap();
         assert!(
@@ -85,4 +87,5 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
     })
     .unwrap();
     eventually("the record to be good", || rejected(&us) == Value::Null).unwrap();
+    assert!(counted().unwrap().abs() < f64::EPSILON);
 }
