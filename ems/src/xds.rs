@@ -270,6 +270,9 @@ pub trait View: Send + Sync {
         names.iter().map(|name| self.get(kind, name)).collect()
     }
 
+    /// The client has no more use for this name: it neither asks for it nor has it by a wildcard. It may be asked for again.
+    fn unused(&self, _kind: ResourceType, _name: &str) {}
+
     /// The names that a wildcard subscription covers for this node.
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>>;
 

@@ -232,11 +232,12 @@ impl Table {
         counts
     }
 
-    /// Ends the use of a name by one node.
-    pub(super) fn release(&mut self, number: u32) {
+    /// Ends the use of a name by one node; `counts` are of the names that it uses.
+    pub(super) fn release(&mut self, number: u32, counts: &mut Counts) {
         let Some(slot) = self.slots.get_mut(number as usize) else {
             return;
         };
+        counts.remove(slot.standing);
         slot.users = slot.users.saturating_sub(1);
         self.drop_unused(number);
     }

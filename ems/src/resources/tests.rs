@@ -412,6 +412,35 @@ fn names_that_nobody_vouches_for_are_limited() {
 }
 
 #[test]
+fn names_are_given_back() {
+    let limits = Limits {
+        per_node: 2,
+        in_all: 2,
+    };
+    let world = World::with_limits(limits);
+    let view = world.host();
+    let exists = |name| cluster(&*view, name).is_some();
+    let (cds, eds) = (ResourceType::Cluster, ResourceType::Endpoints);
+    assert!(exists("a.eu") && exists("b.eu") && !exists("c.eu"));
+    view.unused(cds, "c.eu");
+    view.unused(eds, "a.eu");
+    view.unused(ResourceType::Listener, "a.eu");
+    assert!(!exists("c.eu"), "its cluster is in use");
+    view.unused(cds, "a.eu");
+    view.unused(cds, "a.eu");
+    assert!(exists("c.eu") && !exists("a.eu"));
+    // Both sides of a name count.
+    assert!(view.get(eds, "c.eu").is_some());
+    view.unused(cds, "c.eu");
+    assert!(!exists("a.eu"), "its endpoints are in use");
+    view.unused(eds, "c.eu");
+    assert!(exists("a.eu"));
+    assert_eq!(world.resources.in_use(), 2);
+    drop(view);
+    assert_eq!(world.resources.in_use(), 0);
+}
+
+#[test]
 fn what_a_node_wants_beforehand() {
     let world = World::new();
     put_service(&world.maps, service("a.eu"));

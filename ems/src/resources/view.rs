@@ -1,6 +1,6 @@
 //! What one node sees.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard};
 
 use isthmus_model::{ClusterName, RegionName, ServiceName};
 use prost::Message;
@@ -32,13 +32,30 @@ pub(super) struct NodeView {
     used: Mutex<Used>,
 }
 
-/// The destinations that a node has asked for.
+/// The destinations that a node has asked for, by their numbers in the table.
 #[derive(Default)]
 struct Used {
-    /// Their numbers in the table.
-    numbers: RoaringBitmap,
+    clusters: RoaringBitmap,
+    endpoints: RoaringBitmap,
     counts: Counts,
     complained: bool,
+}
+
+impl Used {
+    fn of(&mut self, kind: ResourceType) -> &mut RoaringBitmap {
+        match kind {
+            ResourceType::Endpoints => &mut self.endpoints,
+            _ => &mut self.clusters,
+        }
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        self.clusters.contains(number) || self.endpoints.contains(number)
+    }
+
+    fn all(&self) -> RoaringBitmap {
+        &self.clusters | &self.endpoints
+    }
 }
 
 impl NodeView {
@@ -62,14 +79,19 @@ impl NodeView {
     }
 
     fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used();
         let known = self.inner.table().number(name);
-        let number = match known.filter(|number| used.numbers.contains(*number)) {
+        let number = match known.filter(|number| used.contains(*number)) {
             Some(number) => number,
             None => self.begin_to_use(name, &mut used)?,
         };
+        used.of(kind).insert(number);
         let table = self.inner.table();
         table.slot(number)?.served(kind, self.witness)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<u32> {
@@ -79,18 +101,16 @@ impl NodeView {
             return None;
         }
         let inner = &self.inner;
+        let all = used.all();
         let acquired = self.table_mut().acquire(
             &target,
-            &used.numbers,
+            &all,
             &mut used.counts,
             &*inner.facts,
             &inner.settings,
         );
         match acquired {
-            Ok(number) => {
-                used.numbers.insert(number);
-                Some(number)
-            }
+            Ok(number) => Some(number),
             Err(Full) => {
                 if !std::mem::replace(&mut used.complained, true) {
                     tracing::warn!(
@@ -203,6 +223,21 @@ impl View for NodeView {
         }
     }
 
+    /// Gives the name back once neither its cluster nor its endpoints are wanted: what counts is what the client and this
+    /// server have to remember, and neither does any more.
+    fn unused(&self, kind: ResourceType, name: &str) {
+        if !matches!(kind, ResourceType::Cluster | ResourceType::Endpoints) {
+            return;
+        }
+        let mut used = self.used();
+        let Some(number) = self.inner.table().number(name) else {
+            return;
+        };
+        if used.of(kind).remove(number) && !used.contains(number) {
+            self.table_mut().release(number, &mut used.counts);
+        }
+    }
+
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>> {
         match kind {
             ResourceType::Listener => vec![listener::listener_name(self.node.kind).into()],
@@ -248,13 +283,13 @@ impl View for NodeView {
 impl Drop for NodeView {
     fn drop(&mut self) {
         self.inner.alike.leave(std::mem::take(&mut self.share));
-        let used = std::mem::take(self.used.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut used = self.used();
         let mut table = self.table_mut();
         if self.node.kind == NodeKind::Sidecar {
             table.remove_sidecar(&self.node.service);
         }
-        for number in &used.numbers {
-            table.release(number);
+        for number in used.all() {
+            table.release(number, &mut used.counts);
         }
     }
 }

@@ -448,7 +448,7 @@ impl Stream {
                 continue;
             }
             let wave = if plan.changes() { self.wave } else { 0 };
-            let Some(batch) = subscription.commit(plan) else {
+            let Some(batch) = subscription.commit(plan, view) else {
                 settled = true;
                 continue;
             };
