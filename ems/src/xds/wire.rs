@@ -5,7 +5,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -36,11 +36,12 @@ pub struct Batches {
     control_plane: Vec<u8>,
 }
 
+/// The first stream that needs one makes it; others that need the same one wait, and nobody else does.
 #[derive(Debug)]
 struct Joined {
     key: u128,
     resources: Arc<[Arc<Resource>]>,
-    bytes: Bytes,
+    bytes: Arc<OnceLock<Bytes>>,
 }
 
 impl Batches {
@@ -105,24 +106,32 @@ impl Batches {
                     .zip(&*response.resources)
                     .all(|(a, b)| Arc::ptr_eq(a, b))
         };
-        let mut kept = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(joined) = kept.iter().find(|joined| same(joined)) {
-            return joined.bytes.clone();
-        }
-        let mut bytes = BytesMut::with_capacity(len);
-        for resource in &*response.resources {
-            bytes.put_slice(&entry(response.mode, resource));
-        }
-        let bytes = bytes.freeze();
-        if kept.len() >= KEPT {
-            kept.pop_front();
-        }
-        kept.push_back(Joined {
-            key,
-            resources: response.resources.clone(),
-            bytes: bytes.clone(),
-        });
-        bytes
+        let bytes = {
+            let mut kept = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
+            match kept.iter().find(|joined| same(joined)) {
+                Some(joined) => joined.bytes.clone(),
+                None => {
+                    if kept.len() >= KEPT {
+                        kept.pop_front();
+                    }
+                    let bytes = Arc::<OnceLock<Bytes>>::default();
+                    kept.push_back(Joined {
+                        key,
+                        resources: response.resources.clone(),
+                        bytes: bytes.clone(),
+                    });
+                    bytes
+                }
+            }
+        };
+        let join = || {
+            let mut bytes = BytesMut::with_capacity(len);
+            for resource in &*response.resources {
+                bytes.put_slice(&entry(response.mode, resource));
+            }
+            bytes.freeze()
+        };
+        bytes.get_or_init(join).clone()
     }
 }
 

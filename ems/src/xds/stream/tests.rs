@@ -20,7 +20,7 @@ mod rejection;
 mod sotw;
 mod ttl;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::*;
 use crate::xds::memory::Memory;

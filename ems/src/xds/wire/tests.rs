@@ -99,6 +99,21 @@ fn streams_share_the_bytes_of_a_batch() {
     assert_eq!(batches.joined.lock().unwrap().len(), KEPT);
 }
 
+/// Also when they all need it at once.
+#[test]
+fn a_batch_is_joined_once() {
+    let long = "x".repeat(COPIED);
+    let response = response(Mode::Delta, &[&*long, "b"]);
+    let batches = Batches::default();
+    let encode = || batches.encode(&response).1.unwrap();
+    let all: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(encode)).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let pointers: std::collections::BTreeSet<_> = all.iter().map(|b| b.as_ptr()).collect();
+    assert_eq!(pointers.len(), 1);
+}
+
 /// "An opaque control plane identifier that uniquely identifies an instance of control plane."
 #[test]
 fn says_who_sent_it() {
