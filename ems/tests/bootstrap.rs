@@ -16,7 +16,10 @@ struct Bootstrap {
 #[test]
 fn envoy_takes_every_kind() {
     let dir = WorkDir::new("bootstrap").unwrap();
-    for version in [artifact::ENVOY_VERSION, "1.36.4"] {
+    for version in artifact::OLDER_ENVOYS
+        .into_iter()
+        .chain([artifact::ENVOY_VERSION])
+    {
         let binary = artifact::envoy_version(version).unwrap();
         for kind in ["sidecar", "host", "gateway"] {
             for more in [

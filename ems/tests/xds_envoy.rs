@@ -18,7 +18,7 @@ use envoy_types::pb::{
         config::{
             cluster::v3::{
                 Cluster,
-                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig, LbPolicy},
+                cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
             },
             core::v3::{
                 Address, AggregatedConfigSource, ApiVersion, ConfigSource, SocketAddress, address,
@@ -294,85 +294,12 @@ async fn check_ttl(api: &str) {
     assert_eq!(fixture.rejected(), Vec::<String>::new());
 
     // Streams end and nobody is let in.
-    fixture.server.drain(Duration::ZERO).await;
+    fixture.leave(Duration::ZERO).await;
     within(SOON, "what nobody refreshes is forgotten", || {
         !envoy.has_cluster("brief")
     })
     .unwrap();
     assert!(envoy.has_cluster("one"), "it has no TTL");
-}
-
-/// A negative timeout: no Envoy takes that, nor reads what came with it.
-fn unreadable(name: &str) -> Vec<u8> {
-    cluster(name, -1)
-}
-
-/// What is wrong here shows only when Envoy applies it.
-fn unfit(name: &str) -> Vec<u8> {
-    let cluster = Cluster {
-        lb_policy: LbPolicy::ClusterProvided.into(),
-        ..Cluster::decode(&*static_cluster(name)).unwrap()
-    };
-    cluster.encode_to_vec()
-}
-
-/// What came with a rejected cluster is in use, and lives on.
-async fn check_company(api: &str, bad: Vec<u8>) {
-    let dir = WorkDir::new("xds-company").unwrap();
-    let fixture = Fixture::new(Limits::default()).await;
-    fixture.put(&[(ResourceType::Cluster, "one", cluster("one", 1))]);
-    fixture.put(&[(ResourceType::Endpoints, "one", endpoints("one", 7001))]);
-    let envoy = fixture.envoy(&dir, api);
-    within(SOON, "the first", || envoy.sends_to("one", 7001)).unwrap();
-
-    fixture.write(|write| {
-        let cds = ResourceType::Cluster;
-        write.put(cds, Resource::new(cds, "bad", &bad));
-        write.put(cds, Resource::new(cds, "good", &cluster("good", 1)));
-        write.put(cds, Resource::new(cds, "one", &cluster("one", 2)));
-        let brief = Resource::new(cds, "brief", &static_cluster("brief"));
-        write.put(cds, brief.expiring(Duration::from_secs(2)));
-        let eds = ResourceType::Endpoints;
-        write.put(eds, Resource::new(eds, "good", &endpoints("good", 7002)));
-    });
-    within(SOON, "what came with the bad one", || {
-        envoy.sends_to("good", 7002) && envoy.has_cluster("brief")
-    })
-    .unwrap();
-    within(SOON, "what changed with the bad one", || {
-        envoy
-            .cluster("one")
-            .is_ok_and(|cluster| cluster["connect_timeout"] == "2s")
-    })
-    .unwrap();
-    let pushes = fixture.pushes();
-    within(SOON, "seven refreshes", || {
-        assert!(
-            envoy.has_cluster("brief"),
-            "forgotten while it is refreshed"
-        );
-        fixture.pushes() >= pushes + 7
-    })
-    .unwrap();
-    let rejected = fixture.rejected();
-    assert_eq!(rejected.len(), 1, "{rejected:?}");
-    assert!(rejected[0].starts_with("bad: "), "{rejected:?}");
-    assert_eq!(envoy.stat("cluster_manager.warming_clusters").unwrap(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn delta_with_what_cannot_be_read() {
-    check_company("DELTA_GRPC", unreadable("bad")).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn delta_with_what_cannot_be_applied() {
-    check_company("DELTA_GRPC", unfit("bad")).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn state_of_the_world_with_what_cannot_be_applied() {
-    check_company("GRPC", unfit("bad")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,10 +36,7 @@ fn step(from: &mut Unstructured<'_>) -> arbitrary::Result<Step> {
             Ok((kind(from)?, from.arbitrary()?, from.arbitrary()?))
         })?),
         4 => Step::Answer(kind(from)?, With::Ack),
-        5 => match u8::arbitrary(from)? % 2 {
-            0 => Step::Answer(kind(from)?, With::Nack),
-            _ => Step::Answer(kind(from)?, With::Blame(from.arbitrary()?)),
-        },
+        5 => Step::Answer(kind(from)?, With::Nack),
         6 => Step::Lost(kind(from)?, from.arbitrary()?, from.arbitrary()?),
         7 => match u8::arbitrary(from)? % 2 {
             0 => Step::Churn(kind(from)?, u8::arbitrary(from)? % 64),
@@ -55,11 +52,10 @@ fn kind(from: &mut Unstructured<'_>) -> arbitrary::Result<usize> {
 }
 
 fn with(from: &mut Unstructured<'_>) -> arbitrary::Result<With> {
-    Ok(match u8::arbitrary(from)? % 5 {
+    Ok(match u8::arbitrary(from)? % 4 {
         0 => With::Nothing,
         1 => With::Ack,
         2 => With::Nack,
-        3 => With::Blame(from.arbitrary()?),
         _ => With::Stale(u64::from(u8::arbitrary(from)?)),
     })
 }

@@ -134,7 +134,7 @@ impl<'a> Request<'a> {
     /// Whether the request passed a gateway before it came to this one. Anything but nothing or zero counts, for a loop
     /// must not hide behind a malformed number.
     ///
-    /// Envoy up to 1.36 (at least) lets the filters see a request again, as they left it, once it has found the cluster
+    /// Envoy up to 1.37 lets the filters see a request again, as they left it, once it has found the cluster
     /// on demand. Then the caller is already the peer's identity. After another gateway the peer is that gateway, and no caller is it.
     fn passed_gateway(&self, peer: Option<&Identity<'_>>) -> bool {
         match self.hops {

@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail};
 /// The Envoy that Isthmus is made for.
 pub const ENVOY_VERSION: &str = "1.40.0";
 
+/// A release of each older line that is supported, oldest first.
+pub const OLDER_ENVOYS: [&str; 4] = ["1.36.4", "1.37.0", "1.38.2", "1.39.3"];
+
 /// The root of the workspace.
 pub fn workspace() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

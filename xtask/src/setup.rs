@@ -44,7 +44,9 @@ pub(crate) fn filter() -> Result<()> {
 pub(crate) fn test() -> Result<()> {
     demo()?;
     rust::target("wasm32-unknown-unknown")?;
-    envoy::ensure(&envoy::OLDEST)?;
+    for release in &envoy::OLDER {
+        envoy::ensure(release)?;
+    }
     debian::ensure(&debian::NODE)?;
     rust::wasm_test_runner()?;
     python::grpcio()

@@ -87,10 +87,11 @@ pub(crate) fn run_to(command: &mut Command) -> Result<()> {
 
 /// Runs quietly and returns standard output; standard error becomes part of the error.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| missing(command))?;
+    output_of(command.stdin(Stdio::null()))
+}
+
+fn output_of(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| missing(command))?;
     if !output.status.success() {
         bail!(
             "{} failed: {}: {}",
@@ -120,6 +121,26 @@ pub(crate) fn run_watched(command: &mut Command, mut each: impl FnMut(&str)) -> 
     let status = child.wait()?;
     if !status.success() {
         bail!("{} failed: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs quietly two programs, the second of which reads what the first one writes. What the second one says comes first
+/// in the error: when it gives up, the first one fails for want of a reader.
+pub(crate) fn pipe(mut from: Command, mut into: Command) -> Result<()> {
+    let mut writer = from
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| missing(&from))?;
+    let stream = writer.stdout.take().context("a pipe has no reading end")?;
+    let read = output_of(into.stdin(stream));
+    // It holds the reading end as well, and while anybody does the writer waits for a reader instead of failing.
+    drop(into);
+    let wrote = writer.wait()?;
+    read?;
+    if !wrote.success() {
+        bail!("{} failed: {wrote}", shown(&from));
     }
     Ok(())
 }
@@ -154,4 +175,34 @@ fn quoted(word: &str) -> String {
 
 fn missing(command: &Command) -> String {
     format!("cannot run {}", command.get_program().to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::pipe;
+
+    #[test]
+    fn a_reader_that_gives_up_does_not_keep_the_writer() {
+        let (done, wait) = mpsc::channel();
+        std::thread::spawn(move || {
+            let result = pipe(Command::new("yes"), Command::new("false"));
+            let _ = done.send(result.map_err(|error| error.to_string()));
+        });
+        let result = wait
+            .recv_timeout(Duration::from_secs(60))
+            .expect("it ends by itself");
+        let error = result.expect_err("the reader failed");
+        assert!(error.starts_with("false failed"), "{error}");
+    }
+
+    #[test]
+    fn a_writer_that_fails_is_named() {
+        let error = pipe(Command::new("false"), Command::new("cat")).expect_err("it failed");
+        assert!(error.to_string().starts_with("false failed"), "{error}");
+        pipe(Command::new("true"), Command::new("cat")).expect("both succeed");
+    }
 }

@@ -58,6 +58,7 @@ impl Assembly {
         let resources = Resources::new(settings(options), facts, wallet.clone());
         let limits = Limits {
             streams: options.max_streams,
+            streams_per_node: options.max_streams_per_node,
             ..Limits::default()
         };
         let version = env!("CARGO_PKG_VERSION");

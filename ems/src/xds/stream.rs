@@ -9,7 +9,7 @@
 //! any of them warms, Envoy sends no request at all about clusters.
 //!
 //! A rejection counts as an answer here. The client keeps what it had of that type, and the other types go on: one bad
-//! resource must not hold back good ones. What came with it is sent again without it.
+//! resource must not hold back good ones.
 //!
 //! Pure: no clock, no channel, no I/O. Nonces are a counter.
 

@@ -58,8 +58,6 @@ pub(super) struct Subscription {
     /// An answer is owed even if it turns out empty.
     due: bool,
     in_flight: Option<InFlight>,
-    /// How much a response may hold, while it is being found out what of several resources the client rejects.
-    most: Option<usize>,
     /// What the client rejected, by name.
     rejected: HashMap<Arc<str>, Rejection>,
     /// The client knows of TTLs.
@@ -105,7 +103,6 @@ impl Subscription {
             resync: None,
             due: false,
             in_flight: None,
-            most: None,
             rejected: HashMap::new(),
             expires,
             beats: None,
@@ -267,37 +264,22 @@ impl Subscription {
 
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
     pub(super) fn commit(&mut self, plan: Plan, view: &dyn View) -> Option<Batch> {
-        let owed = std::mem::take(&mut self.due);
+        let due = std::mem::take(&mut self.due);
         let notes_updates = self.is_full() || self.kind == ResourceType::Cluster;
         let mut resources = Vec::with_capacity(plan.upserts.len() + plan.answers.len());
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, mut unasked) = (false, false);
         let mut items = plan.into_items();
         self.add_refreshed(&mut items);
-        if let Some(most) = self.most
-            && most < items.len()
-        {
-            let later = items.split_off(most);
-            self.dirty
-                .add(later.into_iter().map(|item| (item.name, item.due)));
-        }
         let mut walk = self.entries.walk();
-        for Item {
-            name,
-            resource,
-            due,
-        } in items
-        {
+        for Item { name, resource, .. } in items {
             if let Some(rejection) = self.rejected.get_mut(&name) {
                 rejection.error = None;
             }
             let entry = walk.to(&name);
             if let Some(new) = resource {
                 let before = entry.as_ref().and_then(|entry| entry.sent());
-                // Sent again because of a rejection, it may be new all the same.
-                let again = due.why == Why::Again && self.mode == Mode::Delta;
-                let differs = before.is_none_or(|old| old.version() != new.version());
-                if notes_updates && (differs || again) && !new.is_heartbeat() {
+                if notes_updates && before.is_none_or(|old| old.version() != new.version()) {
                     updated.push(new.name().clone());
                 }
                 match entry {
@@ -329,8 +311,8 @@ impl Subscription {
         // list; for the other types nothing can be said.
         let silent = match self.mode {
             Mode::Delta => false,
-            Mode::Sotw if self.is_full() => resources.is_empty() && !lost && !owed,
-            Mode::Sotw => resources.is_empty() && !owed,
+            Mode::Sotw if self.is_full() => resources.is_empty() && !lost && !due,
+            Mode::Sotw => resources.is_empty() && !due,
         };
         if silent {
             return None;

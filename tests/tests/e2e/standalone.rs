@@ -137,6 +137,9 @@ fn standalone_does_what_its_comments_say() {
 }
 
 #[test]
-fn standalone_runs_on_the_oldest_supported_envoy() {
-    check_promises("1.36.4");
+fn standalone_runs_on_older_envoys() {
+    for version in artifact::OLDER_ENVOYS {
+        eprintln!("Envoy {version}");
+        check_promises(version);
+    }
 }

@@ -112,7 +112,16 @@ fn rust(image: &str, smallest: &System) -> Result<()> {
         .file_name()
         .and_then(|name| name.to_str())
         .context("the Rust toolchain has no name")?;
-    system.add(&sysroot, &format!("/usr/local/rustup/toolchains/{name}"))?;
+    // Without its manuals, which are half of it.
+    for part in ["bin", "etc", "lib", "libexec"] {
+        let from = sysroot.join(part);
+        if from.is_dir() {
+            system.add(
+                &from,
+                &format!("/usr/local/rustup/toolchains/{name}/{part}"),
+            )?;
+        }
+    }
     system.write(
         "/usr/local/rustup/settings.toml",
         &format!("version = \"12\"\ndefault_toolchain = \"{name}\"\n"),

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::shell;
 
@@ -80,36 +80,16 @@ impl System {
     /// Makes it a Docker image; `changes` are instructions as in a Dockerfile.
     pub(super) fn import(&self, image: &str, changes: &[String]) -> Result<()> {
         let mut tar = Command::new("tar");
-        // A toolchain's manuals are most of its files.
-        tar.args([
-            "--create",
-            "--numeric-owner",
-            "--exclude=./usr/local/rustup/toolchains/*/share",
-        ]);
-        let mut tar = tar
-            .arg("--directory")
+        tar.args(["--create", "--numeric-owner", "--directory"])
             .arg(&self.root)
-            .arg(".")
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let stream = tar.stdout.take().context("tar has no output")?;
+            .arg(".");
         let mut import = Command::new("docker");
         import.arg("import");
         for change in changes {
             import.args(["--change", change]);
         }
-        let import = import
-            .args(["-", image])
-            .stdin(stream)
-            .output()
-            .context("cannot run docker")?;
-        if !tar.wait()?.success() || !import.status.success() {
-            bail!(
-                "cannot import {image}: {}",
-                String::from_utf8_lossy(&import.stderr).trim()
-            );
-        }
-        Ok(())
+        import.args(["-", image]);
+        shell::pipe(tar, import).with_context(|| format!("cannot import {image}"))
     }
 
     /// An empty folder with a name of its own.

@@ -25,11 +25,26 @@ pub(crate) const CURRENT: Release = Release {
     sha256: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
 };
 
-/// The oldest that a part of the tests runs on.
-pub(crate) const OLDEST: Release = Release {
-    version: "1.36.4",
-    sha256: "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
-};
+/// A release of each older line that is supported: a part of the tests runs on them. The last ones, but for 1.38.3, whose
+/// wheel was built without a Wasm runtime.
+pub(crate) const OLDER: [Release; 4] = [
+    Release {
+        version: "1.36.4",
+        sha256: "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9",
+    },
+    Release {
+        version: "1.37.0",
+        sha256: "bf7a89ecfa8133a77d066c3d3f9cd0b9b975ed26a5d5d9e508896e57b78cabfc",
+    },
+    Release {
+        version: "1.38.2",
+        sha256: "c1e2e293364686e3ee79b32f9743bb1f7fd40c196945cb9062fbb25655d35188",
+    },
+    Release {
+        version: "1.39.3",
+        sha256: "ee848b81b10b86f1d919f793b75852d24884928f2733752b4443bcd66d7bc5a6",
+    },
+];
 
 /// Where the binary of a release is or will be.
 pub(crate) fn path(release: &Release) -> PathBuf {
@@ -124,4 +139,17 @@ fn download(release: &Release, folder: &std::path::Path) -> Result<()> {
         .with_context(|| format!("cannot put Envoy at {}", binary.display()))?;
     say(&format!("envoy {}", release.version), "installed");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_tests::artifact;
+
+    use super::{CURRENT, OLDER};
+
+    #[test]
+    fn what_is_set_up_is_what_the_tests_run_on() {
+        assert_eq!(CURRENT.version, artifact::ENVOY_VERSION);
+        assert_eq!(OLDER.map(|release| release.version), artifact::OLDER_ENVOYS);
+    }
 }

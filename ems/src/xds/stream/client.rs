@@ -46,10 +46,8 @@ pub enum With {
     Nothing,
     /// The acceptance of the response in flight.
     Ack,
-    /// Its rejection, in words that name nothing.
+    /// Its rejection.
     Nack,
-    /// Its rejection for one of its resources, which is named.
-    Blame(u8),
     /// The nonce of a response that is answered already, or was never sent.
     Stale(u64),
 }
@@ -334,7 +332,6 @@ impl Client {
 
     /// A request, and what it says about the response in flight, if there is one.
     fn request(&mut self, at: usize, with: With, ask: Ask) {
-        let full = self.is_full(KINDS[at]);
         let known = &mut self.known[at];
         let mut request = Request {
             type_url: KINDS[at].type_url().into(),
@@ -346,30 +343,13 @@ impl Client {
             With::Nothing => {}
             With::Stale(nonce) if Some(nonce) == in_flight => {}
             With::Stale(nonce) => request.nonce = nonce.to_string(),
-            With::Ack | With::Nack | With::Blame(_) => {
+            With::Ack | With::Nack => {
                 if let Some(response) = known.open.take() {
                     request.nonce = response.nonce.to_string();
                     let names = response.resources.iter().map(|r| r.name().to_string());
                     if with == With::Nack {
                         request.error = Some("bad".into());
-                        if full || response.resources.len() + response.removed.len() == 1 {
-                            known.refused.extend(names);
-                        } else {
-                            known.excused.extend(names);
-                            let removed = response.removed.iter();
-                            known.excused.extend(removed.map(ToString::to_string));
-                        }
-                    } else if let With::Blame(at) = with {
-                        let mut names: Vec<_> = names.collect();
-                        let mut words = "Error adding/updating cluster(s) ".to_owned();
-                        if !names.is_empty() {
-                            let name = names.remove(usize::from(at) % names.len());
-                            words += &format!("{name}: bad");
-                            known.refused.insert(name);
-                        }
-                        request.error = Some(words);
-                        names.extend(response.removed.iter().map(ToString::to_string));
-                        known.excused.extend(names);
+                        known.refused.extend(names);
                     } else {
                         known.version = response.version.to_string();
                         if let Ask::Sotw { version, .. } = &mut request.ask {
@@ -491,8 +471,7 @@ impl Client {
                 !same || full || known.excused.contains(&name) || resource.ttl().is_some(),
                 "{name}@{version} again without reason: {response:?}"
             );
-            // After a rejection, or when its TTL has run out, one is new to the client although it is the same.
-            if !same || self.mode == Mode::Delta {
+            if !same {
                 updated.push(name.clone());
             }
             known.excused.remove(&name);

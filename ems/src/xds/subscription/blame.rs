@@ -6,9 +6,6 @@ const ENVOYS: [&str; 2] = [
     "Error adding/updating listener(s) ",
 ];
 
-/// How gRPC libraries begin, which "will still use all valid resources from the response" (gRFC A46).
-const GRPC: &str = "xDS response validation errors: [";
-
 /// Whether an error text speaks of this name. A longer name that contains it does not count, nor does a word of the
 /// explanation where it is known what is name and what is explanation.
 pub(super) fn mentions(error: &str, name: &str) -> bool {
@@ -33,14 +30,6 @@ pub(super) fn mentions(error: &str, name: &str) -> bool {
         };
         !before.chars().next_back().is_some_and(part) && ends
     })
-}
-
-/// Whether these are the words of a client that took everything that it does not name. Not if they are cut short, by
-/// Envoy or [here](crate::xds::limits::Limits).
-pub(super) fn lists_all(error: &str) -> bool {
-    let cut = ["(truncated)", "…"];
-    let mut begins = ENVOYS.iter().chain([&GRPC]);
-    begins.any(|words| error.starts_with(words)) && !cut.iter().any(|mark| error.ends_with(mark))
 }
 
 #[cfg(test)]
@@ -87,30 +76,6 @@ mod tests {
             ("", "a", false),
         ] {
             assert_eq!(mentions(error, name), expected, "{name:?} in {error:?}");
-        }
-    }
-
-    #[test]
-    fn who_lists_all() {
-        for (error, expected) in [
-            ("Error adding/updating cluster(s) a: bad", true),
-            ("Error adding/updating listener(s) a: bad\n", true),
-            (
-                "xDS response validation errors: [resource index 0: a: bad]",
-                true,
-            ),
-            (
-                "Error adding/updating cluster(s) a: bad...(truncated)",
-                false,
-            ),
-            ("Error adding/updating cluster(s) a: ba…", false),
-            (
-                "Proto constraint validation failed (ClusterValidationError.Name): name: \"a\"",
-                false,
-            ),
-            ("", false),
-        ] {
-            assert_eq!(lists_all(error), expected, "{error:?}");
         }
     }
 }

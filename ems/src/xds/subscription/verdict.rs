@@ -1,43 +1,24 @@
 //! What a client says of the response in flight, and what that makes of the resources in it.
 //!
-//! A rejection is of a whole response, and its words may name what is wrong. What becomes of the rest is the client's
-//! business, and differs: Envoy applies the other clusters and listeners, of other types perhaps some, and of a response
-//! that it cannot read nothing; and whatever it applied, it notes neither version nor TTL. So the rest is sent once more,
-//! without what was named, and the answer to that is certain. Each round names something, so there are few.
-//!
-//! If nothing is named, as when Envoy cannot read a response, all of it is sent once more in responses of half as many, and
-//! so on, until one is alone. What was taken lets the next response have twice as many.
-//!
-//! A full list cannot be sent without a part of it. There the rest counts as taken if the words are those of a client that
-//! lists all that it did not take.
+//! A rejection is of a whole response, and never makes it be sent again. What came with the resource at fault stays as it
+//! was sent, neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their
+//! versions nor their TTLs, so it would not know a heartbeat of one; and of a response that it cannot read it applies
+//! nothing. When it connects again it does not name them among what it has, and gets them.
 
 use std::sync::Arc;
 
-use super::{
-    Entry, InFlight, Rejection, Subscription,
-    blame::{lists_all, mentions},
-    due::Why,
-};
-use crate::xds::{Resource, Witness, stream::Mode};
+use super::{Entry, InFlight, Rejection, Subscription, blame::mentions, due::Why};
+use crate::xds::{Resource, Witness};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
 pub(in crate::xds) struct Verdict {
-    /// What it rejected, as far as that is known yet.
+    /// What it rejected.
     pub(in crate::xds) blamed: Vec<Arc<str>>,
     /// Something of that it had not rejected before in this version.
     pub(in crate::xds) fresh: bool,
     /// What has become bad by it, or good again.
     pub(in crate::xds) ruled: Vec<Arc<Resource>>,
-}
-
-/// What a rejection is about.
-struct Blame {
-    names: Vec<Arc<str>>,
-    /// The words name them; then they are sorted.
-    named: bool,
-    /// What is not certain is shown as rejected, and not ruled upon.
-    certain: bool,
 }
 
 impl Subscription {
@@ -53,31 +34,15 @@ impl Subscription {
         }
         let in_flight = self.in_flight.take()?;
         let Some(error) = error else {
-            self.widen();
             return Some(Verdict {
-                ruled: self.accept(&in_flight.resources, &[]),
+                ruled: self.accept(&in_flight.resources),
                 ..Verdict::default()
             });
         };
-        let all = in_flight.resources.len() + in_flight.removed.len();
-        let Blame {
-            names: blamed,
-            named,
-            certain,
-        } = self.blame(&in_flight, error);
-        if blamed.len() > 1 && !named && !self.is_full() {
-            self.most = Some(all / 2);
-            self.repeat_rest(&in_flight, &[]);
-            return Some(Verdict::default());
-        }
-        self.widen();
+        let (blamed, certain) = self.blame(&in_flight, error);
         let mut fresh = false;
+        let mut ruled = Vec::new();
         let mut left_with_nothing = Vec::new();
-        let mut ruled = if named {
-            self.spare(&in_flight, &blamed, error)
-        } else {
-            Vec::new()
-        };
         for name in &blamed {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
@@ -99,7 +64,7 @@ impl Subscription {
                 ruled.push(sent);
             }
         }
-        // By what it said there may be something else for it.
+        // By what it said there may be another version for it. The same one is not sent again.
         self.mark(left_with_nothing, Why::Changed, in_flight.wave);
         Some(Verdict {
             blamed,
@@ -108,73 +73,29 @@ impl Subscription {
         })
     }
 
-    fn blame(&self, sent: &InFlight, error: &str) -> Blame {
+    /// What a rejection is about, and whether that is certain. What is not is shown as rejected, and not ruled upon.
+    fn blame(&self, sent: &InFlight, error: &str) -> (Vec<Arc<str>>, bool) {
         let resources = sent.resources.iter().map(|resource| resource.name());
         let all = || resources.clone().chain(sent.removed.iter());
-        let mut names: Vec<_> = all()
+        let named: Vec<_> = all()
             .filter(|name| mentions(error, name))
             .cloned()
             .collect();
-        if !names.is_empty() {
-            names.sort();
-            return Blame {
-                names,
-                named: true,
-                certain: true,
-            };
+        if !named.is_empty() {
+            return (named, true);
         }
         // In a full list what is not new was taken before, unless it was rejected: then it may be that again.
         let again = self.is_full() && self.rejected.values().any(|known| known.error.is_some());
-        let names = match &*sent.updated {
+        let suspects = match &*sent.updated {
             [] => all().cloned().collect(),
             updated => updated.to_vec(),
         };
-        Blame {
-            certain: names.len() == 1 && !again,
-            names,
-            named: false,
-        }
+        let certain = suspects.len() == 1 && !again;
+        (suspects, certain)
     }
 
-    /// Does with the rest of a rejected response what has to be done. Gives what has become good again by it.
-    fn spare(&mut self, sent: &InFlight, blamed: &[Arc<str>], error: &str) -> Vec<Arc<Resource>> {
-        if self.is_full() {
-            return if lists_all(error) {
-                self.accept(&sent.resources, blamed)
-            } else {
-                Vec::new()
-            };
-        }
-        self.repeat_rest(sent, blamed);
-        Vec::new()
-    }
-
-    /// Has a rejected response sent again, without what is blamed, whose names are sorted.
-    fn repeat_rest(&mut self, sent: &InFlight, blamed: &[Arc<str>]) {
-        let spared = |name: &&Arc<str>| blamed.binary_search(name).is_err();
-        let names = sent.resources.iter().map(|resource| resource.name());
-        let names: Vec<_> = names.filter(spared).cloned().collect();
-        // It had its turn in the order of types.
-        self.mark(names, Why::Again, sent.wave);
-        if self.mode == Mode::Delta {
-            let wanted = |name: &&Arc<str>| {
-                self.wildcard || self.entries.get(name).is_some_and(|entry| entry.asked)
-            };
-            let names = sent.removed.iter().filter(spared).filter(wanted);
-            let names: Vec<_> = names.cloned().collect();
-            self.mark(names, Why::Asked, 0);
-        }
-    }
-
-    /// Lets responses have more again, now that it is certain of one what the client says to it.
-    fn widen(&mut self) {
-        let searching = self.most.filter(|_| !self.dirty.is_empty());
-        self.most = searching.map(|most| most.saturating_mul(2));
-    }
-
-    /// Takes all but what is blamed, whose names are sorted, as taken. Gives what has become good again by it.
-    fn accept(&mut self, resources: &[Arc<Resource>], blamed: &[Arc<str>]) -> Vec<Arc<Resource>> {
-        let spared = |name: &Arc<str>| blamed.binary_search(name).is_err();
+    /// Gives what has become good again by it.
+    fn accept(&mut self, resources: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
         let mut ruled = Vec::new();
         let mut take = |entry: &mut Entry| {
             let sent = entry.sent()?;
@@ -185,11 +106,10 @@ impl Subscription {
             Some(())
         };
         if self.is_full() {
-            for entry in self.entries.iter_mut().filter(|e| spared(e.name())) {
+            for entry in self.entries.iter_mut() {
                 take(entry);
             }
-            let rejected = self.rejected.iter_mut();
-            for (_, rejection) in rejected.filter(|(name, _)| spared(name)) {
+            for rejection in self.rejected.values_mut() {
                 rejection.error = None;
             }
             return ruled;

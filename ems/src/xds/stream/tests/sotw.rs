@@ -342,43 +342,6 @@ fn blame_in_a_full_list() {
     assert_eq!(driver.ruled(), "bad=1");
 }
 
-/// "In the SotW protocol variants, all resource types except for Listener and Cluster are grouped into responses in the
-/// same way as in the incremental protocol variants": what came with a bad one can go without it.
-#[test]
-fn what_came_with_a_rejected_one() {
-    check(&[
-        "write eds:a=1 eds:b=1 eds:c=1 =>",
-        "eds a b c d => eds a=1 b=1 c=1",
-        "eds nack:b_is_bad a b c d => eds a=1 c=1",
-        "eds nack:c_is_bad a b c d => eds a=1",
-        "eds ack a b c d =>",
-        "lost =>",
-    ]);
-}
-
-/// A full list "must include the complete state of the world", so the bad one cannot be left out. But "it turns out that
-/// Envoy currently has cases where it will apply some valid resources from a response that it NACKs" (gRFC A46): clusters
-/// and listeners, and it lists the others.
-#[test]
-fn what_came_with_a_rejected_one_in_a_full_list() {
-    for (words, rest) in [
-        ("Error_adding/updating_cluster(s)_b:_bad", "Acked"),
-        (
-            "xDS_response_validation_errors:_[resource_index_1:_b:_bad]",
-            "Acked",
-        ),
-        // It could not read the response, and applied nothing.
-        ("Proto_constraint_validation_failed:_name:_\"b\"", "Sent"),
-    ] {
-        let mut driver = Driver::new(Mode::Sotw, Limits::default());
-        driver.run("write cds:a=1 cds:b=1");
-        driver.run("cds");
-        assert!(driver.run(&format!("cds nack:{words}")).is_empty());
-        let b = format!("cds:b=Rejected({})", words.replace('_', " "));
-        assert_eq!(driver.states(), format!("cds:a={rest} {b}"));
-    }
-}
-
 /// A client that returns with what is current took it: what another says then does not make it bad.
 #[test]
 fn what_a_returning_client_has_was_taken() {
