@@ -2,6 +2,7 @@
 //!
 //! What a node may see reaches it through [`Source`] and [`View`]; what changed reaches it as [`Changed`].
 
+mod bundle;
 pub mod counters;
 mod drain;
 mod fate;
@@ -18,6 +19,7 @@ pub mod wire;
 
 use std::{fmt, sync::Arc};
 
+pub use bundle::{Bundle, Bundles};
 use bytes::{BufMut, Bytes, BytesMut};
 use fate::Fate;
 pub use fate::Witness;
@@ -95,6 +97,10 @@ impl fmt::Display for ResourceType {
 /// A delta response carries a `Resource` message around the `Any`, a state-of-the-world response the bare `Any`; both
 /// have field number 2. With the `Any` last in the `Resource` message, one buffer serves both: the second form is the
 /// end of the first.
+///
+/// All streams read it while others take hold of it or let go: so that reading does not wait for the counting, what is
+/// read lies in another line of the processor's cache than the count of an [`Arc`].
+#[repr(align(64))]
 pub struct Resource {
     name: Arc<str>,
     version: Arc<str>,
@@ -185,16 +191,12 @@ impl Resource {
         }
     }
 
-    /// The whole as a `resources` entry of a delta response.
-    pub(crate) fn delta_entry(&self) -> Bytes {
-        self.wire.clone()
-    }
-
-    /// The whole as a `resources` entry of a state-of-the-world response.
-    pub(crate) fn sotw_entry(&self) -> Bytes {
-        match &self.expiry {
-            Some(expiry) => expiry.sotw_entry.clone(),
-            None => self.wire.slice(self.any_at..),
+    /// The whole as a `resources` entry of a response.
+    pub(crate) fn entry(&self, mode: stream::Mode) -> Bytes {
+        match (mode, &self.expiry) {
+            (stream::Mode::Delta, _) => self.wire.clone(),
+            (stream::Mode::Sotw, Some(expiry)) => expiry.sotw_entry.clone(),
+            (stream::Mode::Sotw, None) => self.wire.slice(self.any_at..),
         }
     }
 

@@ -31,6 +31,10 @@ impl Insight for Lookout {
         nodes.into_iter().map(describe).collect()
     }
 
+    fn stopping(&self) -> bool {
+        self.envoys.is_draining()
+    }
+
     fn rejections(&self) -> Vec<v1::Rejection> {
         self.resources.rejections()
     }

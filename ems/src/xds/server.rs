@@ -18,8 +18,8 @@ use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
 use super::{
-    Changed, ResourceType, Source, counters::Counters, hub::Hub, limits::Limits, nodes::Nodes,
-    stream::Mode, wire::Batches,
+    Bundles, Changed, ResourceType, Source, counters::Counters, hub::Hub, limits::Limits,
+    nodes::Nodes, stream::Mode, wire::Encoder,
 };
 use responses::Responses;
 
@@ -76,7 +76,8 @@ pub struct Server {
     hub: Hub,
     nodes: Nodes,
     counters: Counters,
-    batches: Batches,
+    encoder: Encoder,
+    bundles: Arc<Bundles>,
     draining: AtomicBool,
     /// What the engine's times count from.
     started: Instant,
@@ -104,7 +105,8 @@ impl Server {
             hub: Hub::default(),
             nodes: Nodes::default(),
             counters: Counters::default(),
-            batches: Batches::of(identifier),
+            encoder: Encoder::of(identifier),
+            bundles: Arc::default(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
         })

@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Changed, Resource, ResourceType, View, Witness,
+    Bundle, Bundles, Changed, ResourceType, View, Witness,
     limits::{Limits, Refusal},
     subscription::{Plan, Subscription, Verdict},
 };
@@ -37,6 +37,7 @@ pub struct Stream {
     /// `None`: aggregated.
     only: Option<ResourceType>,
     limits: Arc<Limits>,
+    bundles: Arc<Bundles>,
     /// The client knows of TTLs.
     expires: bool,
     /// Whose word it is that comes by it.
@@ -55,6 +56,7 @@ impl Stream {
             mode,
             only,
             limits,
+            bundles: Arc::default(),
             expires: false,
             witness: Witness::default(),
             subscriptions: Vec::new(),
@@ -74,6 +76,13 @@ impl Stream {
     #[must_use]
     pub fn of(mut self, node: Witness) -> Self {
         self.witness = node;
+        self
+    }
+
+    /// The same, which shares what it sends with the other streams that have these.
+    #[must_use]
+    pub fn with_bundles(mut self, bundles: Arc<Bundles>) -> Self {
+        self.bundles = bundles;
         self
     }
 
@@ -308,7 +317,7 @@ impl Stream {
                 continue;
             }
             let wave = if plan.changes() { self.wave } else { 0 };
-            let Some(batch) = subscription.commit(plan, view) else {
+            let Some(batch) = subscription.commit(plan, view, &self.bundles) else {
                 settled = true;
                 continue;
             };
@@ -351,19 +360,18 @@ impl Stream {
 /// What identifies the state of a type: the view's word, or a hash of what is sent.
 pub(super) fn version_of(
     kind: ResourceType,
-    resources: &[Arc<Resource>],
+    resources: &Bundle,
     removed: &[Arc<str>],
     view: &dyn View,
 ) -> Arc<str> {
     if let Some(version) = view.type_version(kind) {
         return version;
     }
-    let mut digests = Vec::with_capacity(8 * resources.len());
-    for resource in resources {
-        digests.extend(resource.digest.to_le_bytes());
+    if removed.is_empty() {
+        return resources.version().clone();
     }
     let mut hash = Xxh3::new();
-    hash.update(&digests);
+    hash.update(resources.version().as_bytes());
     for name in removed {
         hash.update(b"\0");
         hash.update(name.as_bytes());

@@ -25,7 +25,7 @@ use refresh::dress;
 pub(super) use verdict::Verdict;
 
 use super::{
-    Resource, ResourceType, View,
+    Bundle, Bundles, Resource, ResourceType, View,
     stream::{Mode, State, Status},
     ttl::Beats,
 };
@@ -82,7 +82,7 @@ struct InFlight {
     nonce: u64,
     /// The last wave that it may hold changes of; 0: it only answers.
     wave: u64,
-    resources: Arc<[Arc<Resource>]>,
+    resources: Arc<Bundle>,
     removed: Arc<[Arc<str>]>,
     /// In a full list: what is new in it, if anything is.
     updated: Vec<Arc<str>>,
@@ -263,14 +263,20 @@ impl Subscription {
     }
 
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
-    pub(super) fn commit(&mut self, plan: Plan, view: &dyn View) -> Option<Batch> {
+    pub(super) fn commit(
+        &mut self,
+        plan: Plan,
+        view: &dyn View,
+        bundles: &Bundles,
+    ) -> Option<Batch> {
         let due = std::mem::take(&mut self.due);
         let notes_updates = self.is_full() || self.kind == ResourceType::Cluster;
-        let mut resources = Vec::with_capacity(plan.upserts.len() + plan.answers.len());
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, mut unasked) = (false, false);
         let mut items = plan.into_items();
         self.add_refreshed(&mut items);
+        let resources = items.iter().filter_map(|item| item.resource.as_ref());
+        let mut resources = bundles.share(resources);
         let mut walk = self.entries.walk();
         for Item { name, resource, .. } in items {
             if let Some(rejection) = self.rejected.get_mut(&name) {
@@ -285,10 +291,9 @@ impl Subscription {
                 match entry {
                     // It has no content: what the client has stays what was sent.
                     Some(entry) if new.is_heartbeat() => entry.state = State::Sent,
-                    Some(entry) => entry.send(new.clone()),
-                    None => fresh.push(Entry::of(new.clone(), State::Sent)),
+                    Some(entry) => entry.send(new),
+                    None => fresh.push(Entry::of(new, State::Sent)),
                 }
-                resources.push(new);
                 continue;
             }
             if let Some(entry) = entry {
@@ -318,18 +323,13 @@ impl Subscription {
             return None;
         }
         if self.is_full() {
-            resources = self
-                .entries
-                .iter()
-                .filter_map(Entry::sent)
-                .cloned()
-                .collect();
+            resources = bundles.share(self.entries.iter().filter_map(Entry::sent));
         }
         if self.mode == Mode::Sotw {
             removed.clear();
         }
         Some(Batch {
-            resources: resources.into(),
+            resources,
             removed: removed.into(),
             updated,
         })
@@ -349,7 +349,7 @@ impl Subscription {
 
     /// Notes that a batch left under this nonce, with changes up to this wave.
     pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
-        for resource in &*batch.resources {
+        for resource in &**batch.resources {
             self.note_ttl(resource);
         }
         self.in_flight = Some(InFlight {

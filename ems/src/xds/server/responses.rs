@@ -257,6 +257,7 @@ impl Responses {
         known.labels = view.labels();
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
             .with_ttl(knows_ttl(&node, self.mode))
+            .with_bundles(self.server.bundles.clone())
             .of(Witness::of(&node.id));
         let session = Arc::new(Session::new(known, stream));
         let limit = self.server.limits.streams_per_node;
@@ -275,7 +276,7 @@ impl Responses {
         for action in actions {
             match action {
                 Action::Send(response) => {
-                    let (head, rest) = self.server.batches.encode(&response);
+                    let (head, rest) = self.server.encoder.encode(&response);
                     if let Some(kind) = ResourceType::from_type_url(&response.type_url) {
                         let bytes = head.len() + rest.as_ref().map_or(0, Bytes::len);
                         let resources = response.resources.len() + response.removed.len();

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
-use crate::xds::{Resource, ResourceType, limits::Refusal};
+use crate::xds::{Bundle, Resource, ResourceType, limits::Refusal};
 
 /// The protocol variant of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +111,7 @@ pub struct Response {
     /// Its number on the stream.
     pub nonce: u64,
     /// Sorted by name.
-    pub resources: Arc<[Arc<Resource>]>,
+    pub resources: Arc<Bundle>,
     /// Sorted; always empty in state of the world.
     pub removed: Arc<[Arc<str>]>,
 }

@@ -23,7 +23,7 @@ mod ttl;
 use std::collections::{BTreeSet, HashMap};
 
 use super::*;
-use crate::xds::memory::Memory;
+use crate::xds::{Resource, memory::Memory};
 
 /// Runs a script.
 pub(super) fn check(mode: Mode, script: &[&str]) {
