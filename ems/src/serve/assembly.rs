@@ -10,7 +10,7 @@ use crate::{
     api::Api,
     host::hostname,
     identity::{DevelopmentCa, Wallet},
-    metrics::{Metrics, RegistryCollector, XdsCollector},
+    metrics::{Metrics, RegistryCollector, RejectedCollector, XdsCollector},
     options::Options,
     registrar::{Follower, Registrar},
     registry::{Home, Registry},
@@ -66,6 +66,7 @@ impl Assembly {
         let envoys = Server::named(&identifier, Arc::new(resources.clone()), limits);
         metrics.collect(RegistryCollector(registrar.shared().clone()));
         metrics.collect(XdsCollector(envoys.clone()));
+        metrics.collect(RejectedCollector(resources.clone()));
         let lookout = Lookout {
             envoys: envoys.clone(),
             resources: resources.clone(),

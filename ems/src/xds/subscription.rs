@@ -224,7 +224,12 @@ impl Subscription {
                 (Some(_), _) => &mut plan.upserts,
                 (None, Some(_)) => &mut plan.removals,
                 (None, None) if asked && !told => &mut plan.answers,
-                (None, None) => continue,
+                (None, None) => {
+                    if entry.is_none() {
+                        view.unused(self.kind, &name);
+                    }
+                    continue;
+                }
             };
             group.push(Item {
                 name,
@@ -258,7 +263,12 @@ impl Subscription {
     }
 
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
-    pub(super) fn commit(&mut self, plan: Plan, bundles: &Bundles) -> Option<Batch> {
+    pub(super) fn commit(
+        &mut self,
+        plan: Plan,
+        view: &dyn View,
+        bundles: &Bundles,
+    ) -> Option<Batch> {
         let due = std::mem::take(&mut self.due);
         let notes_updates = self.is_full() || self.kind == ResourceType::Cluster;
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
@@ -300,8 +310,7 @@ impl Subscription {
         }
         self.entries.add(fresh);
         if unasked {
-            self.entries
-                .retain(|entry| entry.asked || entry.state != State::Absent);
+            self.retain(view, |entry| entry.asked || entry.state != State::Absent);
         }
         // State of the world has no removals. For listeners and clusters they show by what is left out of the full
         // list; for the other types nothing can be said.
@@ -324,6 +333,18 @@ impl Subscription {
             removed: removed.into(),
             updated,
         })
+    }
+
+    /// Forgets names but for some.
+    fn retain(&mut self, view: &dyn View, keep: impl Fn(&Entry) -> bool) {
+        let kind = self.kind;
+        self.entries.retain(|entry| {
+            let kept = keep(entry);
+            if !kept {
+                view.unused(kind, entry.name());
+            }
+            kept
+        });
     }
 
     /// Notes that a batch left under this nonce, with changes up to this wave.
