@@ -257,8 +257,8 @@ impl Responses {
         known.labels = view.labels();
         let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
             .with_ttl(knows_ttl(&node, self.mode))
-            .with_bundles(self.server.bundles.clone())
-            .of(Witness::of(&node.id));
+            .of(Witness::of(&node.id))
+            .with_bundles(self.server.bundles.clone());
         let session = Arc::new(Session::new(known, stream));
         let limit = self.server.limits.streams_per_node;
         if !self.server.nodes.insert(self.id, session.clone(), limit) {
