@@ -10,7 +10,7 @@ use crate::{
     api::Api,
     host::hostname,
     identity::{DevelopmentCa, Wallet},
-    metrics::{LimitCollector, Metrics, RegistryCollector, XdsCollector},
+    metrics::{LimitCollector, Metrics, RegistryCollector, RejectedCollector, XdsCollector},
     options::Options,
     ratelimit::{
         redis::Redis,
@@ -82,6 +82,7 @@ impl Assembly {
         let envoys = Server::named(&identifier, Arc::new(resources.clone()), limits);
         metrics.collect(RegistryCollector(registrar.shared().clone()));
         metrics.collect(XdsCollector(envoys.clone()));
+        metrics.collect(RejectedCollector(resources.clone()));
         metrics.collect(LimitCollector(limiter.clone()));
         let lookout = Lookout {
             envoys: envoys.clone(),
