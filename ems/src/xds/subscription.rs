@@ -118,12 +118,16 @@ impl Subscription {
         self.in_flight.is_some()
     }
 
+    /// Whether there are names that have yet to be looked at, or had to be put back.
+    pub(super) fn waits(&self) -> bool {
+        self.resync.is_some() || !self.dirty.is_empty()
+    }
+
     /// Whether changes of this wave or a later one are under way, or may be waiting for what is.
     pub(super) fn unsettled(&self, wave: u64) -> bool {
-        let waits = self.resync.is_some() || !self.dirty.is_empty();
         self.in_flight
             .as_ref()
-            .is_some_and(|sent| waits || sent.wave >= wave)
+            .is_some_and(|sent| self.waits() || sent.wave >= wave)
     }
 
     /// Notes that names may differ from before; they are sorted.
