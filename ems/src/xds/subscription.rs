@@ -149,7 +149,8 @@ impl Subscription {
         self.dirty.retain(|_, due| due.why > Why::Changed);
     }
 
-    /// Has resources sent again although they did not change, if the client has them.
+    /// Has resources sent again although they did not change, if the client has them. They are found by names that the
+    /// client asked for: whoever makes clusters must not give them endpoints of another name (`service_name`).
     pub(super) fn repeat(&mut self, names: &[Arc<str>], wave: u64) {
         let has = |name: &&Arc<str>| {
             let entry = self.entries.get(name);
@@ -222,9 +223,12 @@ impl Subscription {
                 // Of what a client has from an earlier stream the TTL may not be known.
                 Arc::ptr_eq(new, old) || new.version() == old.version() && new.ttl() == old.ttl()
             };
+            // A rejected version is not sent again, also not behind its cluster.
+            let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
+            let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
                 _ if due.why == Why::Asked => &mut plan.answers,
-                (Some(new), Some(old)) if due.why == Why::Changed && same(new, old) => continue,
+                (Some(new), Some(old)) if !again && same(new, old) => continue,
                 (Some(_), _) => &mut plan.upserts,
                 (None, Some(_)) => &mut plan.removals,
                 (None, None) if asked && !told => &mut plan.answers,

@@ -88,8 +88,10 @@ struct Known {
     version: String,
     /// The response to answer.
     open: Option<Response>,
-    /// Names whose next response may repeat a version: asked for, or their cluster changed.
+    /// Names whose next response may repeat a version: they were asked for.
     excused: BTreeSet<String>,
+    /// The same because their cluster changed; not if the client rejected that version.
+    follows: BTreeSet<String>,
     /// Rejected and not sent since: nothing is promised about these once a TTL ends.
     refused: BTreeSet<String>,
     /// What was sent last on this stream, whether rejected or not.
@@ -467,8 +469,13 @@ impl Client {
             }
             let before = known.sent.insert(name.clone(), Some(version.clone()));
             let same = before.flatten().as_ref() == Some(&version);
+            let follows = known.follows.remove(&name) && !known.refused.contains(&name);
             assert!(
-                !same || full || known.excused.contains(&name) || resource.ttl().is_some(),
+                !same
+                    || full
+                    || follows
+                    || known.excused.contains(&name)
+                    || resource.ttl().is_some(),
                 "{name}@{version} again without reason: {response:?}"
             );
             if !same {
@@ -498,7 +505,7 @@ impl Client {
         }
         known.open = Some(response);
         if kind == ResourceType::Cluster {
-            self.known[1].excused.extend(updated);
+            self.known[1].follows.extend(updated);
         }
     }
 

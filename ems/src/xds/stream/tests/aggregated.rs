@@ -183,6 +183,29 @@ fn endpoints_follow_their_cluster() {
     ]);
 }
 
+/// Endpoints that the client rejected do not follow: the same version would only be rejected again.
+#[test]
+fn rejected_endpoints_do_not_follow_their_cluster() {
+    check(&[
+        "write cds:a=1 eds:a=1 =>",
+        "cds => cds a=1",
+        "cds ack =>",
+        "eds +a => eds a=1",
+        "eds nack:bad =>",
+        "write cds:a=2 => cds a=2",
+        "cds ack =>",
+        "write cds:a=3 eds:a=2 => cds a=3; eds a=2",
+        "cds ack =>",
+        // Rejected only after the cluster changed.
+        "write cds:a=4 => cds a=4",
+        "eds nack:bad =>",
+        "cds ack =>",
+        "write eds:a=3 => eds a=3",
+        "eds ack =>",
+        "write cds:a=5 => cds a=5; eds a=3",
+    ]);
+}
+
 /// Envoy does not acknowledge a cluster before it is warm, and that takes its endpoints: nothing that waits for the
 /// cluster may be what the endpoints wait for.
 #[test]
