@@ -110,13 +110,21 @@ struct Client {
     churned: u64,
 }
 
-/// Runs the steps; then the client answers everything, and must have exactly what it subscribed to.
+/// Runs the steps; then the client answers everything, and must have exactly what it subscribed to. Once with versions of
+/// types that say what they hold, and once with one that always stays the same.
 pub fn run(mode: Mode, steps: &[Step]) {
-    let mut client = Client::new(mode, false);
-    for step in steps {
-        client.step(step);
+    for given in [None, Some("given")] {
+        let mut client = Client::new(mode, false);
+        client.memory.write(|write| {
+            for kind in KINDS {
+                write.version(kind, given.map(Into::into));
+            }
+        });
+        for step in steps {
+            client.step(step);
+        }
+        client.finish();
     }
-    client.finish();
 }
 
 /// Runs the steps with a client of each variant; both must have the same in the end. They always say what they want: what
