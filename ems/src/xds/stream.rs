@@ -201,9 +201,15 @@ impl Stream {
         actions
     }
 
-    /// How many notes it keeps of names: for those who watch that a client cannot make it keep ever more.
+    /// How many notes it keeps of names, but for its [backlog](Self::backlog): for those who watch that a client cannot
+    /// make it keep ever more.
     pub fn kept(&self) -> usize {
         self.subscriptions.iter().map(Subscription::kept).sum()
+    }
+
+    /// How many names it has yet to look at.
+    pub fn backlog(&self) -> usize {
+        self.subscriptions.iter().map(Subscription::backlog).sum()
     }
 
     /// Every resource that the client asked for or was sent.

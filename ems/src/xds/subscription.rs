@@ -343,7 +343,7 @@ impl Subscription {
         })
     }
 
-    /// Forgets names but for some.
+    /// Forgets names but for some, with all that was noted of them.
     fn retain(&mut self, view: &dyn View, keep: impl Fn(&Entry) -> bool) {
         let kind = self.kind;
         self.entries.retain(|entry| {
@@ -353,6 +353,11 @@ impl Subscription {
             }
             kept
         });
+        let entries = &self.entries;
+        self.rejected.retain(|name, _| entries.get(name).is_some());
+        if let Some(beats) = &mut self.beats {
+            beats.retain(|name| entries.get(name).is_some());
+        }
     }
 
     /// Notes that a batch left under this nonce, with changes up to this wave.

@@ -523,15 +523,29 @@ impl Client {
 
     /// What a stream remembers is bounded by what there is and what was asked for.
     fn check_notes(&self) {
-        let all: usize = (0..KINDS.len())
-            .map(|at| {
-                let known = &self.known[at];
-                let names = known.names.len() + known.has.len() + known.sent.len();
-                3 * BACKLOG + 4 * (names + self.memory.wildcard(KINDS[at]).len())
+        let known = || self.known.iter().zip(KINDS);
+        // There is nothing that anything could wait for.
+        let quiet = self.known.iter().all(|known| known.open.is_none());
+        let all: usize = known()
+            .map(|(known, kind)| {
+                let told = if quiet { 0 } else { known.sent.len() };
+                let open = known.open.as_ref();
+                let open = open.map_or(0, |sent| sent.resources.len() + sent.removed.len());
+                // Of each: what was sent, what was said to that, and when it expires.
+                3 * (known.names.len() + self.memory.wildcard(kind).len() + told + open) + open
             })
             .sum();
+        let backlog = self.stream.backlog();
+        // What is gone is kept until it is looked at.
+        let all = all + 3 * backlog;
         let kept = self.stream.kept();
         assert!(kept <= all, "{kept} notes, at most {all}");
+        let most = known().map(|(known, _)| BACKLOG + 2 * (known.names.len() + known.sent.len()));
+        let most = if quiet { 0 } else { most.sum() };
+        assert!(
+            backlog <= most,
+            "{backlog} names to look at, at most {most}"
+        );
     }
 
     fn settle(&mut self) {
