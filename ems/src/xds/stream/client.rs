@@ -478,12 +478,17 @@ impl Client {
             let before = known.sent.insert(name.clone(), Some(version.clone()));
             let same = before.flatten().as_ref() == Some(&version);
             let follows = known.follows.remove(&name) && !known.refused.contains(&name);
+            // Whole, and not by a heartbeat: where there are none, when it is due; else only what the client forgot.
+            let early = match self.mode {
+                Mode::Delta => Duration::ZERO,
+                Mode::Sotw => TTL * 2 / 3,
+            };
+            let until = known.until.get(&name);
+            let refresh =
+                resource.ttl().is_some() && until.is_some_and(|until| *until <= self.now + early);
+            let excused = follows || refresh || known.excused.contains(&name);
             assert!(
-                !same
-                    || full
-                    || follows
-                    || known.excused.contains(&name)
-                    || resource.ttl().is_some(),
+                !same || full || excused,
                 "{name}@{version} again without reason: {response:?}"
             );
             if !same {
