@@ -118,7 +118,7 @@ impl Stream {
             (None, url) => match ResourceType::from_type_url(url) {
                 Some(kind) => kind,
                 None => {
-                    actions.extend(self.disclaim(request));
+                    actions.extend(self.disclaim(request)?);
                     return Ok(());
                 }
             },
@@ -225,11 +225,15 @@ impl Stream {
     }
 
     /// Says of each name of a type that nobody serves that it does not exist, so that the client need not wait. State
-    /// of the world has no words for that.
-    fn disclaim(&mut self, request: Request) -> Option<Action> {
+    /// of the world has no words for that. Nothing is kept of it, nor of what the client says to that: a request's bytes
+    /// bound it, so the names are not counted.
+    fn disclaim(&mut self, request: Request) -> Result<Option<Action>, Refusal> {
         let Ask::Delta { subscribe, .. } = request.ask else {
-            return None;
+            return Ok(None);
         };
+        for name in &subscribe {
+            self.limits.check_name(name)?;
+        }
         let mut removed: Vec<Arc<str>> = subscribe
             .into_iter()
             .filter(|n| n != "*")
@@ -237,7 +241,7 @@ impl Stream {
             .collect();
         removed.sort();
         removed.dedup();
-        (!removed.is_empty()).then(|| {
+        Ok((!removed.is_empty()).then(|| {
             self.nonce += 1;
             Action::Send(Response {
                 mode: self.mode,
@@ -247,7 +251,7 @@ impl Stream {
                 resources: Arc::default(),
                 removed: removed.into(),
             })
-        })
+        }))
     }
 
     fn subscription(&mut self, kind: ResourceType) -> &mut Subscription {

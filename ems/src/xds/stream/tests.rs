@@ -282,6 +282,12 @@ fn limits() {
             Some("5 bytes is too long; at most 4"),
         ),
         (Mode::Delta, &["cds abcde=1"], Some("5 bytes is too long")),
+        (Mode::Delta, &["unheard.of +abcd"], None),
+        (
+            Mode::Delta,
+            &["unheard.of +abcde"],
+            Some("5 bytes is too long"),
+        ),
         (Mode::Sotw, &["eds a b", "eds c d"], None),
         (
             Mode::Sotw,
