@@ -19,7 +19,7 @@ fn open(server: &Arc<Server>) -> Response<Body> {
     server.open(Mode::Delta, None, request)
 }
 
-/// Whoever comes when the last were sent away has joined nothing: there is nobody left who would send them away.
+/// A stream that comes after the last ones were ended is refused at once: nobody would end it later.
 #[tokio::test]
 async fn nobody_stays_in_a_server_that_drains() {
     let server = Server::new(Arc::new(Memory::default()), Limits::default());

@@ -40,8 +40,8 @@ impl Subscription {
         self.forget(unsubscribe.iter().map(|name| &**name), view, actions);
         let names = subscribe.into_iter().filter(|name| name != WILDCARD);
         self.want(names, returning, limits, actions)?;
-        // After names are asked for: what the client had by the wildcard it still has. Who leaves and joins at once may
-        // have everything, and has to hear of what is gone.
+        // After names are asked for: what the client had by the wildcard it still has. A request that leaves the wildcard
+        // and joins it does not leave: the client may still have all of it, and has to hear what is gone.
         if leaves && !joins {
             self.leave_wildcard(view, actions);
         }

@@ -344,8 +344,9 @@ fn a_name_on_both_lists_is_subscribed_to() {
     ]);
 }
 
-/// "The client can send either an alias or the name of a resource"; here no resource has another name: what a client
-/// takes for one does not exist.
+/// "The client can send either an alias or the name of a resource", of which "both the names and aliases […] should be
+/// checked". EMS serves no aliases: they are for virtual hosts on demand (VHDS), which it does not serve, and every type
+/// that it does serve is asked for by name. What a client takes for an alias does not exist, and it is told so.
 #[test]
 fn no_aliases() {
     check(&[
