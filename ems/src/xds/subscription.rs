@@ -46,7 +46,7 @@ pub(super) struct Subscription {
     within: Option<Vec<Arc<str>>>,
     /// A request for this type was seen.
     started: bool,
-    /// A name was asked for: from then on an empty list means nothing, and no longer everything.
+    /// A name was asked for, or the wildcard given up: from then on an empty list means nothing, and no longer everything.
     named: bool,
     entries: Entries,
     /// How many of the entries were asked for by name.

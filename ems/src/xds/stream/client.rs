@@ -275,10 +275,14 @@ impl Client {
             return;
         }
         let first = !std::mem::replace(&mut known.asked, true);
-        if first && plus.is_empty() && (minus.is_empty() || self.mode == Mode::Sotw) {
-            known.wildcard = true;
-        }
         let (had_all, before) = (known.wildcard, known.names.clone());
+        match self.mode {
+            Mode::Delta => {
+                known.wildcard |= plus.is_empty() && minus.is_empty() && !known.named;
+                known.named |= !plus.is_empty() || minus.iter().any(|name| name == "*");
+            }
+            Mode::Sotw => known.wildcard |= first && plus.is_empty(),
+        }
         for name in &minus {
             match &**name {
                 "*" => known.wildcard = false,

@@ -24,7 +24,8 @@ impl Subscription {
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let first = !std::mem::replace(&mut self.started, true);
-        let legacy = first && subscribe.is_empty() && unsubscribe.is_empty();
+        let nothing = subscribe.is_empty() && unsubscribe.is_empty();
+        let legacy = nothing && !self.named && !self.wildcard;
         let returning = first && !initial.is_empty();
         if first {
             limits.check_count(self.kind, initial.len())?;
@@ -32,7 +33,7 @@ impl Subscription {
         }
         let all = |names: &[String]| names.iter().any(|name| name == WILDCARD);
         let (joins, leaves) = (all(&subscribe), all(&unsubscribe));
-        self.named |= !subscribe.is_empty();
+        self.named |= leaves || !subscribe.is_empty();
         // Before names are forgotten: what the wildcard covers is not.
         if joins || legacy {
             self.join_wildcard(returning, view, actions);

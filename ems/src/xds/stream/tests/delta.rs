@@ -271,9 +271,16 @@ fn legacy_wildcard_says_nothing_at_all() {
     check(&[
         "write cds:a=1 =>",
         "cds -x =>",
-        "cds =>",
         "write cds:a=2 =>",
-        "cds +a => cds a=2",
+        // Still "never […] explicitly subscribed".
+        "cds => cds a=2",
+        "cds ack =>",
+        "cds -* =>",
+        "cds =>",
+        "write cds:a=3 =>",
+        "cds +a => cds a=3",
+        "cds ack -a =>",
+        "cds =>",
     ]);
     check(&[
         "write cds:a=1 =>",
