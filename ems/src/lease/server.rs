@@ -1,0 +1,311 @@
+//! Leases over gRPC: Envoy's quota service, `envoy.service.rate_limit_quota.v3.RateLimitQuotaService`.
+//!
+//! An Envoy has one stream, on which it reports; each report is answered once, by the stream itself, so there is no task, no
+//! queue and nothing that could grow. Its bucket ids have one key, whose value names the budget.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use envoy_types::pb::{
+    envoy::{
+        service::rate_limit_quota::v3::{
+            BucketId, RateLimitQuotaResponse, RateLimitQuotaUsageReports,
+            rate_limit_quota_response::{
+                BucketAction,
+                bucket_action::{AbandonAction, BucketAction as Action, QuotaAssignmentAction},
+            },
+            rate_limit_quota_service_server::{RateLimitQuotaService, RateLimitQuotaServiceServer},
+            rate_limit_quota_usage_reports::BucketQuotaUsage,
+        },
+        r#type::v3::{RateLimitStrategy, TokenBucket, rate_limit_strategy::Strategy},
+    },
+    google::protobuf::{self, UInt32Value},
+};
+use futures::{Stream, stream};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
+use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
+
+use super::{
+    Answer, Bounds, Budget, Holder, Leases, TTL,
+    division::{Grant, PARTS, Usage},
+};
+
+/// What Envoy's filter calls whom it asks for.
+pub const DOMAIN: &str = "isthmus";
+
+/// The only key of a bucket.
+pub const KEY: &str = "limit";
+
+/// The header of a stream with the id of the Envoy.
+pub const NODE: &str = "x-isthmus-node";
+
+/// Most bytes of an id of an Envoy, of a bucket's name, and of a message.
+const NODE_BYTES: usize = 1_024;
+const BUCKET_BYTES: usize = 4_096;
+const MESSAGE_BYTES: usize = 4 << 20;
+
+/// Most buckets of a message. What goes beyond is not answered.
+const BUCKETS: usize = 10_000;
+
+/// An Envoy reports every five seconds. One that does not is gone.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The limits that leases are of.
+pub trait Limits: Send + Sync + 'static {
+    /// Something came in an Envoy for a bucket: how much does its limit let pass? `None`: there is no such limit.
+    fn came(&self, bucket: &str, usage: Usage) -> Option<Budget>;
+}
+
+/// The quota service. Clones are the same one.
+#[derive(Clone)]
+pub struct Lessor(Arc<Inner>);
+
+struct Inner {
+    limits: Arc<dyn Limits>,
+    leases: Mutex<Leases>,
+    /// Streams that are there, and that may be.
+    streams: AtomicUsize,
+    most_streams: usize,
+    closing: watch::Sender<bool>,
+    started: Instant,
+}
+
+impl fmt::Debug for Lessor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lessor").finish_non_exhaustive()
+    }
+}
+
+impl Lessor {
+    /// A service for so many streams.
+    pub fn new(limits: Arc<dyn Limits>, bounds: Bounds, most_streams: usize) -> Self {
+        Self(Arc::new(Inner {
+            limits,
+            leases: Mutex::new(Leases::new(bounds)),
+            streams: AtomicUsize::new(0),
+            most_streams,
+            closing: watch::Sender::new(false),
+            started: Instant::now(),
+        }))
+    }
+
+    /// The gRPC service.
+    #[must_use]
+    pub fn service(&self) -> RateLimitQuotaServiceServer<Self> {
+        RateLimitQuotaServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// Forgets what is over.
+    pub fn sweep(&self) {
+        self.0.leases().sweep(self.0.now());
+    }
+
+    /// Buckets of which somebody holds a lease, and leases.
+    #[must_use]
+    pub fn count(&self) -> (usize, usize) {
+        self.0.leases().count()
+    }
+
+    /// Streams that are there.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.0.streams.load(Ordering::Relaxed)
+    }
+
+    /// Ends all streams, and lets no new ones in.
+    pub fn close(&self) {
+        self.0.closing.send_replace(true);
+    }
+}
+
+impl Inner {
+    fn leases(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// One of the streams that may be there.
+struct Place(Arc<Inner>);
+
+impl Place {
+    fn take(inner: &Arc<Inner>) -> Option<Self> {
+        let before = inner.streams.fetch_add(1, Ordering::Relaxed);
+        // Dropped if it is one too many.
+        let place = Self(inner.clone());
+        (before < inner.most_streams).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One stream.
+struct Session {
+    place: Place,
+    node: String,
+    holder: Holder,
+    closing: watch::Receiver<bool>,
+    ended: bool,
+}
+
+impl Session {
+    fn open(inner: &Arc<Inner>, metadata: &MetadataMap) -> Result<Self, Status> {
+        let node = metadata
+            .get(NODE)
+            .and_then(|node| node.to_str().ok())
+            .filter(|node| (1..=NODE_BYTES).contains(&node.len()))
+            .ok_or_else(|| {
+                Status::invalid_argument(format!("the header {NODE} must be the node's id"))
+            })?;
+        let closing = inner.closing.subscribe();
+        if *closing.borrow() {
+            return Err(Status::unavailable("going away: come back later"));
+        }
+        let place = Place::take(inner)
+            .ok_or_else(|| Status::resource_exhausted("too many streams: come back later"))?;
+        Ok(Self {
+            holder: inner.leases().join(node),
+            place,
+            node: node.to_owned(),
+            closing,
+            ended: false,
+        })
+    }
+
+    /// The next answer; `None` is the end.
+    async fn next(
+        &mut self,
+        reports: &mut Streaming<RateLimitQuotaUsageReports>,
+    ) -> Option<Result<RateLimitQuotaResponse, Status>> {
+        while !self.ended {
+            let closed = self.closing.wait_for(|closing| *closing);
+            let message = tokio::select! {
+                _ = closed => Err(Status::unavailable("going away: come back later")),
+                message = timeout(SILENCE, reports.message()) => message
+                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no report came"))),
+            };
+            match message {
+                Ok(Some(message)) => {
+                    if let Some(answer) = self.answer(message) {
+                        return Some(Ok(answer));
+                    }
+                }
+                Ok(None) => self.ended = true,
+                Err(status) => {
+                    self.ended = true;
+                    return Some(Err(status));
+                }
+            }
+        }
+        None
+    }
+
+    fn answer(&self, message: RateLimitQuotaUsageReports) -> Option<RateLimitQuotaResponse> {
+        let usages = message.bucket_quota_usages.into_iter().take(BUCKETS);
+        let answers: Vec<_> = usages.filter_map(|usage| self.report(usage)).collect();
+        (!answers.is_empty()).then_some(RateLimitQuotaResponse {
+            bucket_action: answers,
+        })
+    }
+
+    fn report(&self, usage: BucketQuotaUsage) -> Option<BucketAction> {
+        let id = usage.bucket_id?;
+        let bucket = name(&id)?;
+        let counted = usage
+            .time_elapsed
+            .and_then(|time| u64::try_from(time.seconds).ok())
+            .map(Duration::from_secs);
+        let usage = Usage {
+            allowed: usage.num_requests_allowed,
+            denied: usage.num_requests_denied,
+            counted: counted.unwrap_or_default(),
+        };
+        let inner = &self.place.0;
+        let budget = inner.limits.came(bucket, usage);
+        let now = inner.now();
+        let answer = inner
+            .leases()
+            .report(self.holder, bucket, usage, budget, now);
+        let action = match (answer, budget) {
+            (Answer::Lease(grant), Some(budget)) => {
+                Action::QuotaAssignmentAction(assignment(grant, budget))
+            }
+            (Answer::Nothing, _) => return None,
+            (Answer::Forget | Answer::Lease(_), _) => Action::AbandonAction(AbandonAction {}),
+        };
+        Some(BucketAction {
+            bucket_id: Some(id),
+            bucket_action: Some(action),
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let inner = &self.place.0;
+        inner.leases().leave(&self.node, self.holder, inner.now());
+    }
+}
+
+/// The name of a bucket: the value of its only key.
+fn name(id: &BucketId) -> Option<&str> {
+    let value = id.bucket.get(KEY)?;
+    let fits = id.bucket.len() == 1 && (1..=BUCKET_BYTES).contains(&value.len());
+    fits.then_some(value)
+}
+
+/// A lease in Envoy's words. Its filter knows token buckets only, fills them evenly, and reads whole seconds. It takes a new
+/// assignment for the old one if only the seconds differ, so those must depend on nothing but the bucket.
+fn assignment(grant: Grant, budget: Budget) -> QuotaAssignmentAction {
+    let seconds = i64::from(budget.unit).saturating_mul(PARTS.cast_signed());
+    let bucket = TokenBucket {
+        max_tokens: grant.burst,
+        tokens_per_fill: Some(UInt32Value { value: grant.rate }),
+        fill_interval: Some(protobuf::Duration { seconds, nanos: 0 }),
+    };
+    QuotaAssignmentAction {
+        assignment_time_to_live: Some(protobuf::Duration {
+            seconds: TTL.as_secs().cast_signed(),
+            nanos: 0,
+        }),
+        rate_limit_strategy: Some(RateLimitStrategy {
+            strategy: Some(Strategy::TokenBucket(bucket)),
+        }),
+    }
+}
+
+#[tonic::async_trait]
+impl RateLimitQuotaService for Lessor {
+    type StreamRateLimitQuotasStream =
+        Pin<Box<dyn Stream<Item = Result<RateLimitQuotaResponse, Status>> + Send>>;
+
+    async fn stream_rate_limit_quotas(
+        &self,
+        request: Request<Streaming<RateLimitQuotaUsageReports>>,
+    ) -> Result<Response<Self::StreamRateLimitQuotasStream>, Status> {
+        let session = Session::open(&self.0, request.metadata())?;
+        let both = (session, request.into_inner());
+        let answers = stream::unfold(both, |(mut session, mut reports)| async move {
+            let answer = session.next(&mut reports).await?;
+            Some((answer, (session, reports)))
+        });
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
