@@ -9,6 +9,7 @@ pub mod json;
 pub mod lease;
 pub mod metrics;
 pub mod options;
+pub mod ratelimit;
 pub mod record;
 pub mod registrar;
 pub mod registry;

@@ -11,6 +11,7 @@ mod destination;
 mod encode;
 mod endpoints;
 mod filter;
+mod limits;
 mod listener;
 mod node;
 mod policy;

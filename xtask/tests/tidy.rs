@@ -20,6 +20,8 @@ const PURE: &[&str] = &[
     "ems/src/identity/wallet.rs",
     "ems/src/lease.rs",
     "ems/src/lease/",
+    "ems/src/ratelimit.rs",
+    "ems/src/ratelimit/",
     "ems/src/record.rs",
     "ems/src/record/",
     "ems/src/registry.rs",
@@ -34,6 +36,7 @@ const PURE: &[&str] = &[
 /// What lies among the cores and is a shell all the same.
 const SHELLS: &[&str] = &[
     "ems/src/lease/server.rs",
+    "ems/src/ratelimit/server.rs",
     "ems/src/xds/server.rs",
     "ems/src/xds/server/",
 ];

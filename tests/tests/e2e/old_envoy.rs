@@ -5,6 +5,8 @@ use isthmus_upstream::Client;
 
 use crate::stage::shared;
 
+pub(crate) const OLDEST: &str = "1.36.4";
+
 /// A module for each, so that they run side by side and a failure names the version.
 macro_rules! older_envoys {
     ($($module:ident: $version:literal),+ $(,)?) => {
