@@ -22,7 +22,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     record::{FieldError, Invalid},
-    serve::network::CONNECTS_PER_SECOND,
+    serve::network::{CONNECTS_PER_SECOND, Keepalive},
+    xds::limits::Limits,
 };
 pub use headers::HeaderNames;
 
@@ -74,9 +75,21 @@ pub struct RawOptions {
     #[arg(long, env = "EMS_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<u32>,
 
+    /// Seconds without a word after which a client is pinged [default: 30]
+    #[arg(long, env = "EMS_KEEPALIVE_SECONDS", value_name = "SECONDS")]
+    pub keepalive_seconds: Option<u32>,
+
+    /// Seconds within which a pinged client has to answer; then its connection and its streams end [default: 10]
+    #[arg(long, env = "EMS_KEEPALIVE_TIMEOUT_SECONDS", value_name = "SECONDS")]
+    pub keepalive_timeout_seconds: Option<u32>,
+
     /// Most streams of Envoys at a time [default: 20000]
     #[arg(long, env = "EMS_MAX_STREAMS", value_name = "COUNT")]
     pub max_streams: Option<u32>,
+
+    /// Most streams of one Envoy at a time [default: 10000]
+    #[arg(long, env = "EMS_MAX_STREAMS_PER_NODE", value_name = "COUNT")]
+    pub max_streams_per_node: Option<u32>,
 
     /// Most connections of Envoys that are let in a second, when many come at once; the others wait [default: 2000]
     #[arg(long, env = "EMS_MAX_CONNECTS_PER_SECOND", value_name = "COUNT")]
@@ -120,8 +133,12 @@ pub struct Options {
     pub ready_file: Option<PathBuf>,
     /// Time over which Envoys are sent away when the server stops.
     pub drain: Duration,
+    /// When a client that is silent is given up.
+    pub keepalive: Keepalive,
     /// Most streams of Envoys.
     pub max_streams: usize,
+    /// Most streams of one node.
+    pub max_streams_per_node: usize,
     /// Most connections of Envoys that are let in a second.
     pub max_connects_per_second: NonZeroU32,
     /// Most destinations without a record, for one node.
@@ -167,7 +184,12 @@ impl RawOptions {
             log_level: self.log_level.or(other.log_level),
             ready_file: self.ready_file.or(other.ready_file),
             drain_seconds: self.drain_seconds.or(other.drain_seconds),
+            keepalive_seconds: self.keepalive_seconds.or(other.keepalive_seconds),
+            keepalive_timeout_seconds: self
+                .keepalive_timeout_seconds
+                .or(other.keepalive_timeout_seconds),
             max_streams: self.max_streams.or(other.max_streams),
+            max_streams_per_node: self.max_streams_per_node.or(other.max_streams_per_node),
             max_connects_per_second: self
                 .max_connects_per_second
                 .or(other.max_connects_per_second),
@@ -228,19 +250,28 @@ impl RawOptions {
         if let Err(error) = EnvFilter::try_new(&log_level) {
             fault(&mut errors, "--log-level", &error.to_string());
         }
-        let max_connects_per_second = match self.max_connects_per_second.map(NonZeroU32::new) {
-            None => CONNECTS_PER_SECOND,
-            Some(Some(count)) => count,
-            Some(None) => {
-                fault(
-                    &mut errors,
-                    "--max-connects-per-second",
-                    "must be 1 or more",
-                );
-                CONNECTS_PER_SECOND
-            }
+        let keepalive = Keepalive {
+            after: seconds(
+                &mut errors,
+                "--keepalive-seconds",
+                self.keepalive_seconds,
+                Keepalive::default().after,
+            ),
+            within: seconds(
+                &mut errors,
+                "--keepalive-timeout-seconds",
+                self.keepalive_timeout_seconds,
+                Keepalive::default().within,
+            ),
         };
+        let max_connects_per_second = positive(
+            &mut errors,
+            "--max-connects-per-second",
+            self.max_connects_per_second,
+        )
+        .unwrap_or(CONNECTS_PER_SECOND);
         let headers = self.headers.check(&mut errors);
+        let xds = Limits::default();
         match region {
             Some(region) if errors.is_empty() => Ok(Options {
                 region,
@@ -254,7 +285,9 @@ impl RawOptions {
                 log_level,
                 ready_file: self.ready_file,
                 drain: Duration::from_secs(self.drain_seconds.unwrap_or(2).into()),
-                max_streams: count(self.max_streams, 20_000),
+                keepalive,
+                max_streams: count(self.max_streams, xds.streams),
+                max_streams_per_node: count(self.max_streams_per_node, xds.streams_per_node),
                 max_connects_per_second,
                 max_node_destinations: count(self.max_node_destinations, 1_000),
                 max_destinations: count(self.max_destinations, 20_000),
@@ -287,6 +320,25 @@ fn address(
         fault(errors, flag, &detail);
         default
     })
+}
+
+/// What was said, where it is a number that makes sense.
+fn positive(errors: &mut Vec<FieldError>, flag: &str, said: Option<u32>) -> Option<NonZeroU32> {
+    let number = said.map(NonZeroU32::new)?;
+    if number.is_none() {
+        fault(errors, flag, "must be 1 or more");
+    }
+    number
+}
+
+fn seconds(
+    errors: &mut Vec<FieldError>,
+    flag: &str,
+    said: Option<u32>,
+    default: Duration,
+) -> Duration {
+    let seconds = positive(errors, flag, said);
+    seconds.map_or(default, |n| Duration::from_secs(n.get().into()))
 }
 
 fn is_trust_domain(text: &str) -> bool {

@@ -1,11 +1,12 @@
 //! From records to xDS resources: what each Envoy may see, built when it is asked for, encoded once and shared.
 //!
 //! Clusters and endpoints are the same for every node of a region; a [`table`](self) of those in use holds them, and a
-//! change rebuilds only what it touches of these. Listener, route, filter config and certificate are a node's own and
-//! small, so they are built on request.
+//! change rebuilds only what it touches of these. Listener, route and filter config are the same for nodes that are
+//! [`alike`]; certificates are a node's own, and built on request.
 //!
 //! Knows nothing of streams, versions that were sent, or how records are stored.
 
+mod alike;
 mod cluster;
 mod destination;
 mod encode;
@@ -22,6 +23,7 @@ mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tls;
+mod version;
 mod view;
 
 pub(crate) use destination::{Destination, Tier};
@@ -41,6 +43,7 @@ use crate::{
     registry::{Affected, EndpointEntry, RegionEntry, ServiceEntry},
     xds::{Changed, Resource, ResourceType, Source, View},
 };
+use alike::Alike;
 use proxyless::{Client, ClientView, Shelf};
 use summary::{Noted, Summary};
 use table::Table;
@@ -139,6 +142,7 @@ struct Inner {
     facts: Arc<dyn Facts>,
     identities: Arc<dyn Identities>,
     table: RwLock<Table>,
+    alike: Alike,
     shelf: Shelf,
     summary: Mutex<Summary>,
 }
@@ -149,6 +153,7 @@ impl Resources {
         let summary = Mutex::new(Summary::of(&*facts));
         Self(Arc::new(Inner {
             table: RwLock::new(Table::new(settings.limits)),
+            alike: Alike::default(),
             shelf: Shelf::default(),
             settings,
             facts,
@@ -174,9 +179,11 @@ impl Resources {
         self.0.table().len()
     }
 
-    /// Destinations that every Envoy rejected that answered, by name.
+    /// What every Envoy rejected that answered, by name.
     pub(crate) fn rejections(&self) -> Vec<v1::Rejection> {
-        sorted(self.0.table().rejections())
+        let mut all = self.0.table().rejections();
+        all.extend(self.0.alike.rejections());
+        sorted(all)
     }
 
     /// Those that come from the record of a service.
@@ -186,7 +193,7 @@ impl Resources {
 
     /// Those that come from the record of a region: what leads there, and has no service's record here.
     pub(crate) fn rejections_of_region(&self, region: &RegionName) -> Vec<v1::Rejection> {
-        let mut rejections = self.rejections();
+        let mut rejections = sorted(self.0.table().rejections());
         rejections.retain(|rejection| {
             ClusterName::parse(&rejection.name).is_ok_and(|target| {
                 target.region.as_ref() == Some(region)
@@ -225,6 +232,7 @@ impl Inner {
                     self.announce(service, names);
                 }
                 if noted.rules {
+                    self.alike.outdate();
                     names.push((ResourceType::ExtensionConfig, filter::FILTER.into()));
                 }
                 self.move_callers(service, noted, names);
@@ -237,6 +245,7 @@ impl Inner {
             }
             Change::Registry(Affected::Region(region)) => {
                 let existence = self.summary().note_region(region, &*self.facts);
+                self.alike.outdate();
                 self.rebuild(names, |table| table.of_region(region));
                 names.extend([
                     (ResourceType::Secret, tls::TRUST.into()),
@@ -350,11 +359,15 @@ impl Source for Resources {
 
     fn ruled(&self, kind: ResourceType, resource: &Arc<Resource>) -> Changed {
         let name = resource.name();
-        let current = self
-            .0
-            .table()
-            .get(name)
-            .is_some_and(|slot| slot.is_current(resource));
+        let current = match kind {
+            ResourceType::Cluster | ResourceType::Endpoints => {
+                let table = self.0.table();
+                table
+                    .get(name)
+                    .is_some_and(|slot| slot.is_current(resource))
+            }
+            _ => self.0.alike.is_current(resource),
+        };
         match resource.fate().bad() {
             _ if !current => Changed::default(),
             Some(error) => {

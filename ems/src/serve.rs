@@ -38,7 +38,7 @@ use crate::{
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
-use network::{admission, grpc, listen, serve};
+use network::{Terms, admission, grpc, listen, serve};
 use room::Room;
 
 /// How long connections may take to end after the last stream was sent away.
@@ -115,10 +115,17 @@ pub async fn run(
         "forgetting budgets"
     });
 
-    let (stop, stopped) = watch::channel(false);
+    let (stop_http, http_stopped) = watch::channel(false);
+    let (stop_xds, xds_stopped) = watch::channel(false);
     let (health, services) = services(&api)?;
     let pages = services.clone().merge(api::http::router(api));
-    let ended = serve(listeners.http, pages, room.http, None, stopped.clone());
+    let keepalive = options.keepalive;
+    let terms = Terms {
+        places: room.http,
+        admission: None,
+        keepalive,
+    };
+    let ended = serve(listeners.http, pages, terms, http_stopped);
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -129,9 +136,13 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let admission = admission(options.max_connects_per_second);
     let services = grpc(services.merge(envoys.router()), limiter.service());
-    let ended = serve(listeners.xds, services, room.xds, admission, stopped);
+    let terms = Terms {
+        places: room.xds,
+        admission: admission(options.max_connects_per_second),
+        keepalive,
+    };
+    let ended = serve(listeners.xds, services, terms, xds_stopped);
     servers.spawn(async move {
         ended.await;
         "serving xDS"
@@ -145,15 +156,12 @@ pub async fn run(
         ended = servers.join_next() => return Err(too_early(ended)),
     }
     health.set_not_serving::<RegistryServer<Api>>().await;
-    let nobody = envoys.streams() == 0;
-    let over = if nobody {
-        Duration::ZERO
-    } else {
-        options.drain
-    };
-    envoys.drain(over).await;
-    // Both servers have a receiver.
-    let _ = stop.send(true);
+    // Whoever is sent away goes elsewhere at once: its connection was told before that nothing new is taken on it, and
+    // the socket takes no other. Each server has a receiver.
+    tokio::join!(envoys.drain(options.drain), async {
+        let _ = stop_xds.send(true);
+    });
+    let _ = stop_http.send(true);
     let all_ended = async { while servers.join_next().await.is_some() {} };
     if timeout(GRACE, all_ended).await.is_err() {
         warn!("some connections did not end in time; closing them");

@@ -3,6 +3,7 @@
 //! What a node may see reaches it through [`Source`] and [`View`]; what changed reaches it as [`Changed`].
 
 pub mod counters;
+mod drain;
 mod fate;
 pub mod hub;
 pub mod limits;

@@ -6,8 +6,18 @@
     clippy::indexing_slicing
 )]
 
+#[path = "xds/crowd.rs"]
+mod crowd;
 #[path = "xds/fixture.rs"]
 mod fixture;
+#[path = "xds/leaving.rs"]
+mod leaving;
+#[path = "xds/limits.rs"]
+mod limits;
+#[path = "xds/peers.rs"]
+mod peers;
+#[path = "xds/slow.rs"]
+mod slow;
 #[path = "xds/store.rs"]
 mod store;
 #[path = "xds/streams.rs"]

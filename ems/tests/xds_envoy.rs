@@ -294,7 +294,7 @@ async fn check_ttl(api: &str) {
     assert_eq!(fixture.states("rejected"), Vec::<String>::new());
 
     // Streams end and nobody is let in.
-    fixture.server.drain(Duration::ZERO).await;
+    fixture.leave(Duration::ZERO).await;
     within(SOON, "what nobody refreshes is forgotten", || {
         !envoy.has_cluster("brief")
     })

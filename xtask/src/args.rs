@@ -72,7 +72,8 @@ usage: cargo xtask setup [--for demo|test|bench|ci|compose-test]
 Checks what the commands need and installs what is missing. Run twice, the second run changes nothing.
 
   demo          Rust target wasm32-wasip1, Envoy 1.40.0
-  test          demo, and target wasm32-unknown-unknown, Envoy 1.36.4, Node.js, wasm-bindgen-test-runner, Python's grpcio
+  test          demo, and target wasm32-unknown-unknown, an Envoy of each older line, Node.js,
+                wasm-bindgen-test-runner, Python's grpcio
   bench         demo, and wrk
   ci            test, and rustfmt, clippy, cargo-deny
   compose-test  demo, and Docker, docker-compose, debootstrap (used only where images cannot be pulled)

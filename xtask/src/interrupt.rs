@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// Whether somebody asked us to stop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
@@ -22,6 +22,11 @@ impl Interrupt {
                 .context("cannot catch signals")?;
         }
         Ok(Self(flag))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn is_set(&self) -> bool {

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use anyhow::{Result, bail};
 
 use crate::{build, interrupt::Interrupt, setup, shell};
-use report::Report;
+use report::{Report, Tally};
 
 /// How much to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +54,17 @@ pub(crate) fn filtered(filters: &[OsString]) -> Result<()> {
     setup::test()?;
     build::filter()?;
     build::programs()?;
-    shell::run_to(&mut steps::cargo_test(filters))
+    let mut tally = Tally::default();
+    shell::run_watched(&mut steps::cargo_test(filters), |line| tally.read(line))?;
+    let runs_none = ["--list", "--no-run", "--help"];
+    if tally == Tally::default()
+        && !filters
+            .iter()
+            .any(|word| runs_none.iter().any(|w| word == w))
+    {
+        bail!("no test has such a name; cargo xtask test -- --list names them all");
+    }
+    Ok(())
 }
 
 /// Runs the end-to-end tests alone.
@@ -68,16 +78,17 @@ pub(crate) fn e2e(arguments: &[OsString]) -> Result<()> {
 /// Runs a measurement: its output is the result, so nothing else may go to standard output.
 pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
     let name = arguments.first().and_then(|name| name.to_str());
+    let asks_for_help = name.is_none() || arguments.iter().any(|a| a == "--help" || a == "-h");
     let release: &[&str] = match name {
         // The list of measurements, which takes none of what measuring takes.
-        None => {
+        _ if asks_for_help => {
             let mut bench = shell::cargo(["run", "--quiet", "--package", "isthmus-bench"]);
             return shell::run_to(bench.args(["--", "--help"]));
         }
         // What is measured here is our own programs, as people run them.
         Some("xds") => &["--package", "xds-fixture"],
         Some("ems") => &["--package", "ems"],
-        Some(_) => {
+        _ => {
             setup::bench()?;
             build::filter()?;
             let mut bench = shell::cargo(["run", "--quiet", "--package", "isthmus-bench", "--"]);

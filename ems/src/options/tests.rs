@@ -24,16 +24,20 @@ fn flags(text: &str) -> RawOptions {
 #[test]
 fn flags_come_before_the_file_and_the_file_before_defaults() {
     let file = yaml("region: eu\nxdsAddress: 0.0.0.0:1\nlogFormat: json\ndebugReceipts: false\n");
-    let options = flags("--region us --max-streams 5")
-        .or(file)
-        .check()
-        .unwrap();
+    let options =
+        flags("--region us --max-streams 5 --max-streams-per-node 3 --keepalive-seconds 7")
+            .or(file)
+            .check()
+            .unwrap();
     assert_eq!(options.region.as_str(), "us");
     assert_eq!(options.xds_address.to_string(), "0.0.0.0:1");
     assert_eq!(options.http_address.to_string(), "127.0.0.1:18080");
     assert_eq!(options.log_format, LogFormat::Json);
     assert!(!options.debug_receipts);
-    assert_eq!(options.max_streams, 5);
+    assert_eq!((options.max_streams, options.max_streams_per_node), (5, 3));
+    let keepalive = options.keepalive;
+    let seconds = [keepalive.after, keepalive.within].map(|time| time.as_secs());
+    assert_eq!(seconds, [7, 10]);
     assert_eq!(options.trust_domain, "mesh.internal");
 }
 
@@ -41,7 +45,7 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
 fn every_error_is_reported() {
     let raw = flags(
         "--xds-address localhost:1 --http-address x --trust-domain A/b --default-region a.b --log-format xml --log-level = \
-         --max-connects-per-second 0",
+         --max-connects-per-second 0 --keepalive-seconds 0 --keepalive-timeout-seconds 0",
     );
     let errors = raw.check().unwrap_err();
     let at: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
@@ -53,6 +57,8 @@ fn every_error_is_reported() {
         "--default-region",
         "--log-format",
         "--log-level",
+        "--keepalive-seconds",
+        "--keepalive-timeout-seconds",
         "--max-connects-per-second",
     ];
     assert_eq!(at, flags);

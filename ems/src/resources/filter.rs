@@ -20,11 +20,7 @@ use isthmus_model::{
 };
 use prost::Name;
 
-use super::{
-    Settings,
-    encode::any,
-    node::{Node, NodeKind},
-};
+use super::{Settings, encode::any, node::NodeKind};
 use crate::record::Service;
 
 /// Its name as a filter and as an ECDS resource.
@@ -90,10 +86,10 @@ pub(super) fn to_json(config: &RawConfig) -> String {
     serde_json::to_string(config).unwrap_or_default()
 }
 
-/// The ECDS resource.
-pub(super) fn extension(node: &Node, config: &RawConfig) -> TypedExtensionConfig {
+/// The ECDS resource, for nodes that have the code in this file.
+pub(super) fn extension(file: &str, config: &RawConfig) -> TypedExtensionConfig {
     let code = DataSource {
-        specifier: Some(data_source::Specifier::Filename(node.filter.clone())),
+        specifier: Some(data_source::Specifier::Filename(file.to_owned())),
         ..Default::default()
     };
     let wasm = Wasm {

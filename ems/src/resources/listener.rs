@@ -46,7 +46,7 @@ use super::{
     encode::{ads, any, bool_value, duration, u32_value},
     filter::FILTER,
     limits,
-    node::{Node, NodeKind},
+    node::NodeKind,
     replies::{header_ends, local_replies},
     tls,
 };
@@ -76,13 +76,14 @@ pub(super) fn listener_name(kind: NodeKind) -> &'static str {
 
 /// The listener; `None` for a gateway that could believe nobody. `callers` are the regions whose roots are known.
 pub(super) fn listener(
-    node: &Node,
+    kind: NodeKind,
+    at: SocketAddr,
     callers: &[RegionName],
     settings: &Settings,
 ) -> Option<Listener> {
-    let name = listener_name(node.kind);
-    let chain = || connection_manager(node, settings);
-    let (filter_chains, listener_filters) = match node.kind {
+    let name = listener_name(kind);
+    let chain = || connection_manager(kind, settings);
+    let (filter_chains, listener_filters) = match kind {
         NodeKind::Sidecar | NodeKind::Host => {
             let chain = FilterChain {
                 filters: vec![chain()],
@@ -123,10 +124,10 @@ pub(super) fn listener(
     };
     Some(Listener {
         name: name.to_owned(),
-        address: bind_address(node.listen),
+        address: bind_address(at),
         filter_chains,
         listener_filters,
-        traffic_direction: match node.kind {
+        traffic_direction: match kind {
             NodeKind::Gateway => TrafficDirection::Inbound.into(),
             NodeKind::Sidecar | NodeKind::Host => TrafficDirection::Outbound.into(),
         },
@@ -199,10 +200,10 @@ pub(super) fn route(settings: &Settings) -> RouteConfiguration {
     }
 }
 
-fn connection_manager(node: &Node, settings: &Settings) -> Filter {
-    let gateway = node.kind == NodeKind::Gateway;
+fn connection_manager(kind: NodeKind, settings: &Settings) -> Filter {
+    let gateway = kind == NodeKind::Gateway;
     let manager = HttpConnectionManager {
-        stat_prefix: listener_name(node.kind).to_owned(),
+        stat_prefix: listener_name(kind).to_owned(),
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: ads(),
             route_config_name: ROUTE.to_owned(),

@@ -19,6 +19,7 @@ use super::{
     Facts, Limits, Names, Settings,
     cluster::{self, Built},
     destination::Standing,
+    version::Version,
 };
 use crate::xds::{Resource, ResourceType};
 
@@ -33,46 +34,6 @@ pub(super) struct Slot {
     endpoints: Option<Version>,
 }
 
-/// A resource as it is now, and as it was when a client last took it.
-struct Version {
-    now: Arc<Resource>,
-    taken: Option<Arc<Resource>>,
-}
-
-impl Version {
-    fn new(now: Arc<Resource>) -> Self {
-        Self { now, taken: None }
-    }
-
-    /// Whether it differs from before.
-    fn replace(&mut self, new: Arc<Resource>) -> bool {
-        if self.now == new {
-            return false;
-        }
-        let new = match &self.taken {
-            Some(taken) if *taken == new => taken.clone(),
-            _ => new,
-        };
-        let old = std::mem::replace(&mut self.now, new);
-        if old.fate().is_taken() {
-            self.taken = Some(old);
-        }
-        true
-    }
-
-    /// What newcomers are sent: not what all others rejected, if there is something that one took.
-    fn served(&self) -> &Arc<Resource> {
-        match &self.taken {
-            Some(taken) if self.is_bad() => taken,
-            _ => &self.now,
-        }
-    }
-
-    fn is_bad(&self) -> bool {
-        self.now.fate().bad().is_some()
-    }
-}
-
 impl Slot {
     /// What newcomers are sent.
     pub(super) fn served(&self, kind: ResourceType) -> Option<Arc<Resource>> {
@@ -85,22 +46,13 @@ impl Slot {
 
     /// Whether this is what the name stands for now.
     pub(super) fn is_current(&self, resource: &Arc<Resource>) -> bool {
-        self.versions()
-            .any(|(_, version)| Arc::ptr_eq(&version.now, resource))
+        self.versions().any(|(_, version)| version.is(resource))
     }
 
     /// What every client rejected that answered.
     pub(super) fn rejections(&self) -> impl Iterator<Item = v1::Rejection> + '_ {
-        self.versions().filter_map(|(kind, version)| {
-            let now = &version.now;
-            Some(v1::Rejection {
-                type_url: kind.type_url().to_owned(),
-                name: now.name().to_string(),
-                version: now.version().to_string(),
-                error: now.fate().bad()?.to_string(),
-                former_served: version.taken.is_some(),
-            })
-        })
+        self.versions()
+            .filter_map(|(kind, version)| version.rejection(kind))
     }
 
     /// Whether it is worth keeping for nobody.

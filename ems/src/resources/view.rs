@@ -2,12 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
 
-use isthmus_model::{ClusterName, RegionName};
+use isthmus_model::ClusterName;
 use prost::Message;
 use roaring::RoaringBitmap;
 
 use super::{
-    CALLERS, Inner, NodeKind, cluster_name, endpoints, filter, listener,
+    CALLERS, Inner, NodeKind,
+    alike::Share,
+    cluster_name, endpoints, listener,
     node::{Node, used_destination},
     table::{Counts, Full, Table},
     tls,
@@ -18,6 +20,7 @@ use crate::xds::{Resource, ResourceType, View};
 pub(super) struct NodeView {
     inner: Arc<Inner>,
     node: Node,
+    share: Share,
     used: Mutex<Used>,
 }
 
@@ -33,6 +36,7 @@ struct Used {
 impl NodeView {
     pub(super) fn new(inner: Arc<Inner>, node: Node) -> Self {
         let view = Self {
+            share: inner.alike.join(&node),
             inner,
             node,
             used: Mutex::default(),
@@ -131,23 +135,6 @@ impl NodeView {
         resource(ResourceType::Endpoints, name, &callers)
     }
 
-    fn listener(&self, name: &str) -> Option<Arc<Resource>> {
-        if name != listener::listener_name(self.node.kind) {
-            return None;
-        }
-        let mut callers: Vec<RegionName> = self
-            .inner
-            .facts
-            .regions()
-            .iter()
-            .filter(|region| !region.checked.trust_bundle.trim().is_empty())
-            .map(|region| region.checked.name.clone())
-            .collect();
-        callers.sort();
-        let listener = listener::listener(&self.node, &callers, &self.inner.settings)?;
-        resource(ResourceType::Listener, name, &listener)
-    }
-
     fn used_targets(&self) -> impl Iterator<Item = ClusterName> {
         let inner = &self.inner;
         let local = &inner.settings.region;
@@ -190,15 +177,9 @@ impl View for NodeView {
             ResourceType::Secret => self.secret(name),
             ResourceType::Endpoints if is_of_callers(name) => self.callers(name),
             ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
-            ResourceType::ExtensionConfig => (name == filter::FILTER).then(|| {
-                let config = self
-                    .inner
-                    .filter_config(self.node.kind, Some(&self.node.service));
-                resource(kind, name, &filter::extension(&self.node, &config))
-            })?,
-            ResourceType::Listener => self.listener(name),
-            ResourceType::Route => (name == listener::ROUTE)
-                .then(|| resource(kind, name, &listener::route(&self.inner.settings)))?,
+            ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
+                self.share.get(kind, name, &self.inner)
+            }
         }
     }
 
@@ -246,12 +227,9 @@ impl View for NodeView {
 
 impl Drop for NodeView {
     fn drop(&mut self) {
-        let used = self.used.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut table = self
-            .inner
-            .table
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        self.inner.alike.leave(std::mem::take(&mut self.share));
+        let used = std::mem::take(self.used.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut table = self.table_mut();
         if self.node.kind == NodeKind::Sidecar {
             table.remove_sidecar(&self.node.service);
         }

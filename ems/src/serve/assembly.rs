@@ -71,6 +71,7 @@ impl Assembly {
         let limiter = Limiter::new(options.headers.clone());
         let limits = Limits {
             streams: options.max_streams,
+            streams_per_node: options.max_streams_per_node,
             ..Limits::default()
         };
         let version = env!("CARGO_PKG_VERSION");

@@ -1,7 +1,10 @@
-//! One connection: it has a place among those that there is room for, and does not keep it by saying nothing.
+//! One connection: it has a place among those that there is room for, and does not keep it by saying or reading nothing.
 //!
 //! hyper bounds the time of an HTTP/1 header, but not the time until it knows which protocol is spoken, nor that until
 //! an HTTP/2 connection asks for anything. Both are the time until the first request, and that is bounded here.
+//!
+//! Nor does it bound how long a peer may leave everything unread: a connection whose ping is not answered ends once the
+//! peer was told so, which may be never.
 
 use std::{
     io::{self, IoSlice},
@@ -31,6 +34,10 @@ pub(super) struct Connection {
     asked: Asked,
     /// When the first request must have come; `None`: it has.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// How long the peer may take to read anything.
+    patience: Duration,
+    /// When it must have; `None`: nothing waits for it.
+    stuck: Option<Pin<Box<Sleep>>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -46,13 +53,34 @@ impl Asked {
 }
 
 impl Connection {
-    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit) -> Self {
+    /// `patience`: how long the peer may take to read anything.
+    pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
         Self {
             stream,
             asked: Asked::default(),
             deadline: Some(Box::pin(sleep(FIRST_REQUEST))),
+            patience,
+            stuck: None,
             _place: place,
         }
+    }
+
+    /// What came of a write, unless that waits for too long.
+    fn bounded(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stuck = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
+        stuck.as_mut().poll(cx).map(|()| {
+            let late = format!("nothing was read within {patience:?}");
+            Err(io::Error::new(io::ErrorKind::TimedOut, late))
+        })
     }
 }
 
@@ -93,7 +121,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.bounded(cx, written)
     }
 
     fn poll_write_vectored(
@@ -101,7 +130,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
+        self.bounded(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

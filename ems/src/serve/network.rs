@@ -21,12 +21,40 @@ use tracing::error;
 
 use super::connection::{Asked, Connection};
 
-/// An Envoy that is cut off without a word is noticed within the sum of these, and its streams end.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PONG_WITHIN: Duration = Duration::from_secs(10);
+/// On what terms connections are served.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// So many at a time.
+    pub places: usize,
+    /// Let in at this rate; `None`: everybody at once.
+    pub admission: Option<Rate>,
+    /// When one is given up.
+    pub keepalive: Keepalive,
+}
+
+/// A peer that is cut off without a word is noticed within the sum of these, and its streams end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// One that has said nothing for so long is pinged.
+    pub after: Duration,
+    /// It has to answer within this time.
+    pub within: Duration,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(30),
+            within: Duration::from_secs(10),
+        }
+    }
+}
 
 /// Connections that may wait to be let in: as many as Linux allows by default.
 const BACKLOG: u32 = 4_096;
+
+/// Requests under way on one HTTP/2 connection; its client waits with more, or makes another connection.
+const REQUESTS_AT_ONCE: u32 = 1_000;
 
 /// After a connection could not be taken: what the system lacks it does not have a moment later.
 const RETRY: Duration = Duration::from_millis(100);
@@ -61,19 +89,24 @@ pub fn admission(per_second: NonZeroU32) -> Option<Rate> {
     )
 }
 
-/// Serves a router on a socket until told to stop and all connections have ended. At most `places` connections are there
-/// at a time. No admission: everybody is let in at once.
+/// Serves a router on a socket until told to stop and all connections have ended.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    places: usize,
-    admission: Option<Rate>,
+    terms: Terms,
     mut stop: watch::Receiver<bool>,
 ) {
+    let Terms {
+        places,
+        admission,
+        keepalive,
+    } = terms;
     let incoming = TcpIncoming::from(listener)
         .with_nodelay(Some(true))
-        .with_keepalive(Some(PING_EVERY));
-    let incoming = admit(seat(incoming, places), admission);
+        .with_keepalive(Some(keepalive.after));
+    // Whoever reads nothing answers no ping either.
+    let patience = keepalive.after + keepalive.within;
+    let incoming = admit(seat(incoming, places, patience), admission);
     let router = router.layer(map_request(|request: Request| async move {
         if let Some(asked) = request.extensions().get::<Asked>() {
             asked.set();
@@ -86,8 +119,9 @@ pub async fn serve(
     };
     let served = Server::builder()
         .accept_http1(true)
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PONG_WITHIN))
+        .max_concurrent_streams(REQUESTS_AT_ONCE)
+        .http2_keepalive_interval(Some(keepalive.after))
+        .http2_keepalive_timeout(Some(keepalive.within))
         .add_routes(Routes::from(router))
         .serve_with_incoming_shutdown(incoming, stopped)
         .await;
@@ -97,7 +131,11 @@ pub async fn serve(
 }
 
 /// Takes a connection only when there is a place for it.
-fn seat(incoming: TcpIncoming, places: usize) -> impl Stream<Item = io::Result<Connection>> {
+fn seat(
+    incoming: TcpIncoming,
+    places: usize,
+    patience: Duration,
+) -> impl Stream<Item = io::Result<Connection>> {
     let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
     stream::unfold(incoming, move |mut incoming| {
         let places = places.clone();
@@ -108,7 +146,7 @@ fn seat(incoming: TcpIncoming, places: usize) -> impl Stream<Item = io::Result<C
                 error!(%error, "cannot take a connection");
                 sleep(RETRY).await;
             }
-            let connection = accepted.map(|stream| Connection::new(stream, place));
+            let connection = accepted.map(|stream| Connection::new(stream, place, patience));
             Some((connection, incoming))
         }
     })
@@ -175,7 +213,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let router = Router::new().route("/", get(|| async { "" }));
-        tokio::spawn(serve(listener, router, places, None, stopped));
+        let terms = Terms {
+            places,
+            admission: None,
+            keepalive: Keepalive::default(),
+        };
+        tokio::spawn(serve(listener, router, terms, stopped));
         (address, stop)
     }
 

@@ -160,12 +160,12 @@ impl Hub {
         }
     }
 
-    /// Tells the streams to end: each of `part` of `parts`, so that their clients do not all come back at once.
-    pub fn close(&self, part: usize, parts: usize) {
+    /// Tells streams to end.
+    pub fn close(&self, whom: impl Fn(StreamId) -> bool) {
         let index = self.lock();
-        for (id, inbox) in index.inboxes.iter().enumerate() {
+        for (id, inbox) in (0..).zip(&index.inboxes) {
             if let Some(inbox) = inbox
-                && id % parts.max(1) == part
+                && whom(id)
             {
                 inbox.close();
             }

@@ -123,3 +123,25 @@ pub enum Refusal {
         found: String,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_cut_between_letters() {
+        let limits = Limits::default();
+        for (words, kept) in [
+            (String::new(), ""),
+            ("x".repeat(WORDS), &*"x".repeat(WORDS)),
+            ("x".repeat(WORDS + 1), &*format!("{}…", "x".repeat(WORDS))),
+            ("é".repeat(WORDS), &*format!("{}…", "é".repeat(WORDS / 2))),
+            (
+                format!("x{}", "é".repeat(WORDS)),
+                &*format!("x{}…", "é".repeat(WORDS / 2 - 1)),
+            ),
+        ] {
+            assert_eq!(limits.shorten(words), kept);
+        }
+    }
+}

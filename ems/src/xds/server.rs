@@ -5,6 +5,8 @@
 //! changes meanwhile merges. The bytes of resources are shared by all streams; tonic's own encoder would copy them for
 //! each, which is why only its decoder is used.
 
+mod drain;
+
 use std::{
     collections::VecDeque,
     convert::Infallible,
@@ -166,19 +168,6 @@ impl Server {
     /// Streams connected now.
     pub fn streams(&self) -> usize {
         self.hub.streams()
-    }
-
-    /// Lets no stream in any more and ends those that are there, spread over some time, so that their clients do not
-    /// all come back somewhere else at once. Clients see `UNAVAILABLE` and reconnect.
-    pub async fn drain(&self, over: Duration) {
-        self.draining.store(true, Ordering::Release);
-        let parts = if over.is_zero() { 1 } else { 20 };
-        for part in 0..parts {
-            self.hub.close(part, parts);
-            tokio::time::sleep(over / u32::try_from(parts).unwrap_or(1)).await;
-        }
-        // Those that came in just before the door was closed.
-        self.hub.close(0, 1);
     }
 
     fn now(&self) -> Duration {

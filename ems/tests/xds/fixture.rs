@@ -1,44 +1,58 @@
 //! The xDS server on a memory of raw resources, in this process, on a free port.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use ems::xds::{
-    limits::Limits,
-    memory::{Memory, Write},
-    server::Server,
+use ems::{
+    serve::network::{Keepalive, Terms, listen, serve},
+    xds::{
+        limits::Limits,
+        memory::{Memory, Write},
+        server::Server,
+    },
 };
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::service::Routes;
+use tokio::sync::watch;
 
 /// Gone with the test.
 pub(crate) struct Fixture {
     memory: Memory,
     pub(crate) server: Arc<Server>,
     pub(crate) address: SocketAddr,
+    stop: watch::Sender<bool>,
 }
 
 impl Fixture {
     pub(crate) async fn new(limits: Limits) -> Self {
+        let terms = Terms {
+            places: 1_000,
+            admission: None,
+            keepalive: Keepalive::default(),
+        };
+        Self::on(limits, terms).await
+    }
+
+    pub(crate) async fn on(limits: Limits, terms: Terms) -> Self {
         let memory = Memory::default();
         let server = Server::new(Arc::new(memory.clone()), limits);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = Routes::from(server.router());
-        tokio::spawn(
-            tonic::transport::Server::builder()
-                .add_routes(routes)
-                .serve_with_incoming(TcpListenerStream::new(listener)),
-        );
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(serve(listener, server.router(), terms, stopped));
         Self {
             memory,
             server,
             address,
+            stop,
         }
     }
 
     /// Changes the memory at once, and tells the streams.
     pub(crate) fn write(&self, change: impl FnOnce(&mut Write<'_>)) {
         self.server.publish(self.memory.write(change));
+    }
+
+    /// Lets nobody in any more and sends everybody away, as `ems serve` does when it stops.
+    pub(crate) async fn leave(&self, over: Duration) {
+        self.stop.send_replace(true);
+        self.server.drain(over).await;
     }
 }

@@ -188,10 +188,8 @@ fn advisories(_: Scope, _: &mut Tally) -> Result<Outcome> {
 }
 
 fn docker_stack(_: Scope, _: &mut Tally) -> Result<Outcome> {
-    if shell::output(Command::new("docker").arg("info")).is_err() {
-        return Ok(Outcome::LeftOut(
-            "there is no Docker engine on this machine".into(),
-        ));
+    if let Some(why) = compose::obstacle() {
+        return Ok(Outcome::LeftOut(why));
     }
     compose::test(false)?;
     Ok(Outcome::Passed)

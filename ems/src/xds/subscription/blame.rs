@@ -1,18 +1,34 @@
 //! Which of several resources a rejection is about. The protocol does not say; Envoy's words often do.
 
-/// Whether an error text speaks of this name, as Envoy's do of clusters and listeners. A longer name that contains it
-/// does not count.
+/// How Envoy begins when it lists the clusters or listeners that it did not take: `a: what is wrong, b: what is wrong`.
+const ENVOYS: [&str; 2] = [
+    "Error adding/updating cluster(s) ",
+    "Error adding/updating listener(s) ",
+];
+
+/// Whether an error text speaks of this name. A longer name that contains it does not count, nor does a word of the
+/// explanation where it is known what is name and what is explanation.
 pub(super) fn mentions(error: &str, name: &str) -> bool {
+    let list = ENVOYS.iter().find_map(|words| error.strip_prefix(words));
     let part = |c: char| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | '@');
-    error.match_indices(name).any(|(at, _)| {
-        let before = error.get(..at).and_then(|text| text.chars().next_back());
-        let mut after = error.get(at + name.len()..).unwrap_or_default().chars();
+    let text = list.unwrap_or(error);
+    text.match_indices(name).any(|(at, _)| {
+        let before = text.get(..at).unwrap_or_default();
+        let after = text.get(at + name.len()..).unwrap_or_default();
+        if name.is_empty() {
+            return false;
+        }
+        if list.is_some() {
+            let begins = before.is_empty() || before.ends_with(", ") || before.ends_with('\n');
+            return begins && after.starts_with(':');
+        }
+        let mut after = after.chars();
         let ends = match after.next() {
             Some('.') => !after.next().is_some_and(part),
             Some(next) => !part(next),
             None => true,
         };
-        !name.is_empty() && !before.is_some_and(part) && ends
+        !before.chars().next_back().is_some_and(part) && ends
     })
 }
 
@@ -38,6 +54,18 @@ mod tests {
                 "eu",
                 false,
             ),
+            ("Error adding/updating cluster(s) a: bad, b: bad", "b", true),
+            (
+                "Error adding/updating listener(s) a: bad\nb: bad\n",
+                "b",
+                true,
+            ),
+            (
+                "Error adding/updating cluster(s) a: there is no such one",
+                "one",
+                false,
+            ),
+            ("Error adding/updating cluster(s) : bad", "", false),
             ("cluster(s) a: bad, b: bad", "b", true),
             ("unknown cluster 'pay.eu'", "pay.eu", true),
             ("something about pay.eu.", "pay.eu", true),

@@ -1,4 +1,9 @@
 //! What a client says of the response in flight, and what that makes of the resources in it.
+//!
+//! A rejection is of a whole response, and never makes it be sent again. What came with the resource at fault stays as it
+//! was sent, neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their
+//! versions nor their TTLs, so it would not know a heartbeat of one; and of a response that it cannot read it applies
+//! nothing. When it connects again it does not name them among what it has, and gets them.
 
 use std::sync::Arc;
 
