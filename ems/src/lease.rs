@@ -21,10 +21,15 @@ use std::{
     time::Duration,
 };
 
-use division::{Division, Grant, Usage};
+use division::Division;
 
-/// How long a lease is held if EMS says nothing more: three reports of an Envoy. It reports every five seconds, whatever
-/// its filter is told (Envoy up to 1.40), and it comes back to an EMS that was restarted with its next report.
+pub use division::{Grant, Usage};
+
+/// How often an Envoy reports: up to 1.40 that is fixed, whatever its filter is told.
+pub const REPORT: Duration = Duration::from_secs(5);
+
+/// How long a lease is held if EMS says nothing more: three reports. An Envoy whose stream ended comes back with the next
+/// one, so it gets over an EMS that is started anew.
 pub const TTL: Duration = Duration::from_secs(15);
 
 /// Within this time an answer has reached an Envoy, or never will.
@@ -60,6 +65,12 @@ pub struct Budget {
     pub unit: u32,
     /// So many at once, after a pause.
     pub burst: u32,
+}
+
+/// The limits that leases are of.
+pub trait Limits: Send + Sync + 'static {
+    /// Something came in an Envoy for a bucket: how much does its limit let pass? `None`: there is no such limit.
+    fn came(&self, bucket: &str, usage: Usage) -> Option<Budget>;
 }
 
 /// Who holds leases: an Envoy, across its streams.

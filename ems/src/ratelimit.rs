@@ -11,6 +11,7 @@
 
 pub mod answer;
 pub mod book;
+pub mod leased;
 pub mod memory;
 pub mod server;
 pub mod window;

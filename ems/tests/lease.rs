@@ -13,9 +13,8 @@ use std::{
 };
 
 use ems::lease::{
-    Bounds, Budget,
-    division::Usage,
-    server::{KEY, Lessor, Limits, NODE},
+    Bounds, Budget, Limits, Usage,
+    server::{KEY, Lessor, NODE},
 };
 use envoy_types::pb::envoy::{
     service::rate_limit_quota::v3::{

@@ -36,8 +36,8 @@ use tokio::{
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    Answer, Bounds, Budget, Holder, Leases, TTL,
-    division::{Grant, PARTS, Usage},
+    Answer, Bounds, Budget, Holder, Leases, Limits, TTL, Usage,
+    division::{Grant, PARTS},
 };
 
 /// What Envoy's filter calls whom it asks for.
@@ -59,12 +59,6 @@ const BUCKETS: usize = 10_000;
 
 /// An Envoy reports every five seconds. One that does not is gone.
 const SILENCE: Duration = Duration::from_secs(60);
-
-/// The limits that leases are of.
-pub trait Limits: Send + Sync + 'static {
-    /// Something came in an Envoy for a bucket: how much does its limit let pass? `None`: there is no such limit.
-    fn came(&self, bucket: &str, usage: Usage) -> Option<Budget>;
-}
 
 /// The quota service. Clones are the same one.
 #[derive(Clone)]

@@ -41,7 +41,7 @@ impl Book {
     pub fn note(&self, name: &ServiceName, service: Option<&Service>) {
         let limits = service.into_iter().flat_map(|service| &service.rate_limits);
         let limits: Vec<_> = limits
-            .filter(|limit| limit.scope() == Scope::Region)
+            .filter(|limit| limit.scope() != Scope::Local)
             .collect();
         let before = self.page(name.as_str());
         if limits.is_empty() && before.is_none() {
@@ -129,8 +129,13 @@ impl Entry {
 
     /// Counts what it had to say.
     pub fn count(&self, outcome: Outcome) {
+        self.add(outcome, 1);
+    }
+
+    /// Counts what it had to say of several requests.
+    pub fn add(&self, outcome: Outcome, requests: u64) {
         if let Some(count) = self.counts.0.get(outcome as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.fetch_add(requests, Ordering::Relaxed);
         }
     }
 

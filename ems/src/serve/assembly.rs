@@ -10,7 +10,8 @@ use crate::{
     api::Api,
     host::hostname,
     identity::{DevelopmentCa, Wallet},
-    metrics::{LimitCollector, Metrics, RegistryCollector, XdsCollector},
+    lease::{Bounds, server::Lessor},
+    metrics::{LeaseCollector, LimitCollector, Metrics, RegistryCollector, XdsCollector},
     options::Options,
     ratelimit::server::Limiter,
     registrar::{Follower, Registrar},
@@ -28,6 +29,7 @@ pub(super) struct Assembly {
     pub(super) publisher: Publisher,
     pub(super) envoys: Arc<Server>,
     pub(super) limiter: Limiter,
+    pub(super) lessor: Lessor,
     pub(super) api: Api,
 }
 
@@ -69,6 +71,11 @@ impl Assembly {
         let facts = Arc::new(registrar.shared().clone());
         let resources = Resources::new(settings(options), facts.clone(), wallet.clone());
         let limiter = Limiter::new(options.headers.clone());
+        let lessor = Lessor::new(
+            Arc::new(limiter.clone()),
+            Bounds::default(),
+            options.max_streams,
+        );
         let limits = Limits {
             streams: options.max_streams,
             streams_per_node: options.max_streams_per_node,
@@ -80,6 +87,7 @@ impl Assembly {
         metrics.collect(RegistryCollector(registrar.shared().clone()));
         metrics.collect(XdsCollector(envoys.clone()));
         metrics.collect(LimitCollector(limiter.clone()));
+        metrics.collect(LeaseCollector(lessor.clone()));
         let lookout = Lookout {
             envoys: envoys.clone(),
             resources: resources.clone(),
@@ -98,6 +106,7 @@ impl Assembly {
             publisher,
             envoys,
             limiter,
+            lessor,
             api,
         })
     }
