@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use isthmus_tests::{Call, Envoy, Link, Region, ems::Node, eventually, http, within};
+use isthmus_tests::{Call, Envoy, Link, Region, artifact, ems::Node, eventually, http, within};
 use isthmus_upstream::{Client, ECHO_SERVICE};
 use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
     limits::{is_passed, passed},
-    old_envoy, stage,
+    stage,
 };
 
 /// More than a lease takes to lapse, and an Envoy to come back.
@@ -252,7 +252,7 @@ fn what_is_refused_and_how() {
 fn the_oldest_envoy_leases_too() {
     let stage = stage::shared();
     let us = &stage.mesh.us;
-    let node = Node::host("old-leasing").version(old_envoy::OLDEST);
+    let node = Node::host("old-leasing").version(artifact::OLDER_ENVOYS[0]);
     let envoy = us.envoy(&node).unwrap();
     let limit = json!({"per": "service", "requests": 1, "unit": "minute", "burst": 5});
     let _upstream = stage::service_for(us, "old-leased", json!({}), "old-leased-1", &envoy);

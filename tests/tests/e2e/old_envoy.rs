@@ -5,8 +5,6 @@ use isthmus_upstream::Client;
 
 use crate::stage::shared;
 
-pub(crate) const OLDEST: &str = "1.36.4";
-
 /// A module for each, so that they run side by side and a failure names the version.
 macro_rules! older_envoys {
     ($($module:ident: $version:literal),+ $(,)?) => {
@@ -19,6 +17,11 @@ macro_rules! older_envoys {
             #[test]
             fn as_a_gateway() {
                 super::as_a_gateway($version);
+            }
+
+            #[test]
+            fn limits_of_the_region() {
+                crate::region_limits::an_older_envoy_asks_too($version);
             }
         })+
 
