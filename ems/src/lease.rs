@@ -16,7 +16,8 @@ pub mod server;
 pub mod share;
 
 use std::{
-    collections::{HashMap, hash_map},
+    collections::{BTreeMap, HashMap, hash_map},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -69,8 +70,11 @@ pub struct Budget {
 
 /// The limits that leases are of.
 pub trait Limits: Send + Sync + 'static {
-    /// Something came in an Envoy for a bucket: how much does its limit let pass? `None`: there is no such limit.
-    fn came(&self, bucket: &str, usage: Usage) -> Option<Budget>;
+    /// How much the limit of a bucket lets pass. `None`: there is no such limit.
+    fn budget(&self, bucket: &str) -> Option<Budget>;
+
+    /// Something came in an Envoy for a bucket.
+    fn count(&self, bucket: &str, usage: Usage);
 }
 
 /// Who holds leases: an Envoy, across its streams.
@@ -92,7 +96,7 @@ pub enum Answer {
 #[derive(Debug, Default)]
 pub struct Leases {
     bounds: Bounds,
-    divisions: HashMap<Arc<str>, Division>,
+    divisions: BTreeMap<Arc<str>, Division>,
     nodes: HashMap<String, Node>,
     next: u64,
 }
@@ -174,6 +178,26 @@ impl Leases {
             return Answer::Nothing;
         }
         division.report(holder, usage, budget, now)
+    }
+
+    /// Limits became others: the leases that an Envoy holds of buckets whose names begin so, as they are from now on. Those
+    /// of which there is no budget any more it gives back with its next report.
+    pub fn again(
+        &mut self,
+        holder: Holder,
+        begin: &str,
+        budget: impl Fn(&str) -> Option<Budget>,
+        now: Duration,
+    ) -> Vec<(Arc<str>, Budget, Grant)> {
+        self.divisions
+            .range_mut::<str, _>((Bound::Included(begin), Bound::Unbounded))
+            .take_while(|(bucket, _)| bucket.starts_with(begin))
+            .filter_map(|(bucket, division)| {
+                let budget = budget(bucket)?;
+                let grant = division.again(holder, budget, now)?;
+                Some((bucket.clone(), budget, grant))
+            })
+            .collect()
     }
 
     /// Forgets what is over.

@@ -33,18 +33,24 @@ use tonic::{
     transport::{Channel, Server},
 };
 
-/// `payments` lets pass 100 a minute; others there are none.
+/// `payments` lets pass 100 a minute, or what is said; others there are none.
 #[derive(Default)]
-struct Fixed(Mutex<Vec<(String, Usage)>>);
+struct Fixed {
+    came: Mutex<Vec<(String, Usage)>>,
+    requests: Mutex<Option<u32>>,
+}
 
 impl Limits for Fixed {
-    fn came(&self, bucket: &str, usage: Usage) -> Option<Budget> {
-        self.0.lock().unwrap().push((bucket.to_owned(), usage));
+    fn budget(&self, bucket: &str) -> Option<Budget> {
         (bucket == "payments").then_some(Budget {
-            requests: 100,
+            requests: self.requests.lock().unwrap().unwrap_or(100),
             unit: 60,
             burst: 10,
         })
+    }
+
+    fn count(&self, bucket: &str, usage: Usage) {
+        self.came.lock().unwrap().push((bucket.to_owned(), usage));
     }
 }
 
@@ -160,7 +166,7 @@ async fn a_lease_and_what_is_none() {
     assert_eq!(said["gone"], None);
     assert_eq!(said.len(), 2);
     assert_eq!(fixture.lessor.count(), (1, 1));
-    let came = fixture.limits.0.lock().unwrap();
+    let came = fixture.limits.came.lock().unwrap();
     let counts: Vec<_> = came
         .iter()
         .map(|(bucket, usage)| (bucket.as_str(), usage.allowed, usage.denied))
@@ -194,6 +200,28 @@ async fn two_share_and_one_comes_back() {
     assert_eq!(rate(&first.hear().await.unwrap()), (50_000, 5));
     first.report(vec![usage(&[(KEY, "payments")], 1)]);
     assert_eq!(rate(&first.hear().await.unwrap()).0, 50_000);
+}
+
+#[tokio::test]
+async fn a_limit_that_changes_is_said_at_once() {
+    let fixture = Fixture::start(Bounds::default(), 10).await;
+    let mut envoy = fixture.join("sidecar-1").await.unwrap();
+    let mut idle = fixture.join("sidecar-2").await.unwrap();
+    envoy.report(vec![usage(&[(KEY, "payments")], 1)]);
+    envoy.hear().await.unwrap();
+    for requests in [7, 700] {
+        *fixture.limits.requests.lock().unwrap() = Some(requests);
+        fixture.lessor.changed("pay".to_owned());
+        let said = envoy.hear().await.unwrap();
+        let tokens = said["payments"].as_ref().unwrap();
+        assert_eq!(tokens.tokens_per_fill.unwrap().value, requests * 1_000);
+    }
+    // Not of what it has nothing to do with.
+    fixture.lessor.changed("other".to_owned());
+    for envoy in [&mut envoy, &mut idle] {
+        envoy.report(vec![usage(&[(KEY, "gone")], 1)]);
+        assert_eq!(envoy.hear().await.unwrap()["gone"], None);
+    }
 }
 
 #[tokio::test]

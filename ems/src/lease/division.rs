@@ -71,7 +71,6 @@ impl Division {
         budget: Budget,
         now: Duration,
     ) -> Answer {
-        let total = u64::from(budget.requests).saturating_mul(PARTS);
         let mut mine = self.hear(holder, usage, budget, now);
         if now >= mine.used + IDLE {
             // It may not hear this, so what it has counts until that lapses.
@@ -80,6 +79,17 @@ impl Division {
             self.held.insert(holder, mine);
             return Answer::Forget;
         }
+        Answer::Lease(self.grant(holder, mine, budget, now))
+    }
+
+    /// What an Envoy may let pass from now on, although it has not reported: the budget is another one.
+    pub fn again(&mut self, holder: Holder, budget: Budget, now: Duration) -> Option<Grant> {
+        let mine = *self.held.get(&holder).filter(|held| now < held.until)?;
+        (!mine.forgotten).then(|| self.grant(holder, mine, budget, now))
+    }
+
+    fn grant(&mut self, holder: Holder, mut mine: Held, budget: Budget, now: Duration) -> Grant {
+        let total = u64::from(budget.requests).saturating_mul(PARTS);
         let (mut demands, mut others) = (Vec::new(), 0_u64);
         demands.push(mine.demand.unwrap_or(total));
         for (other, held) in &self.held {
@@ -89,10 +99,9 @@ impl Division {
             }
         }
         let members = u32::try_from(demands.len()).unwrap_or(u32::MAX);
-        let rate = share(total, &demands, 0)
-            .min(total.saturating_sub(others))
-            .min(mine.cap)
-            .max(1);
+        // What counts as its own already it can have.
+        let left = total.saturating_sub(others).max(mine.most);
+        let rate = share(total, &demands, 0).min(left).min(mine.cap).max(1);
         let grant = Grant {
             rate: u32::try_from(rate).unwrap_or(u32::MAX),
             burst: budget.burst.checked_div(members).unwrap_or(0).max(1),
@@ -103,7 +112,7 @@ impl Division {
         mine.most = mine.most.max(rate);
         mine.until = now + TTL + ARRIVAL;
         self.held.insert(holder, mine);
-        Answer::Lease(grant)
+        grant
     }
 
     /// What is known of an Envoy with a report of it.

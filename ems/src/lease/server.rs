@@ -71,6 +71,9 @@ struct Inner {
     streams: AtomicUsize,
     most_streams: usize,
     closing: watch::Sender<bool>,
+    /// Whose limits became others last: how the names of their buckets begin. Should a stream miss one, because two came at
+    /// a time, it hears of it with its next report.
+    changed: watch::Sender<String>,
     started: Instant,
 }
 
@@ -89,6 +92,7 @@ impl Lessor {
             streams: AtomicUsize::new(0),
             most_streams,
             closing: watch::Sender::new(false),
+            changed: watch::Sender::default(),
             started: Instant::now(),
         }))
     }
@@ -97,6 +101,11 @@ impl Lessor {
     #[must_use]
     pub fn service(&self) -> RateLimitQuotaServiceServer<Self> {
         RateLimitQuotaServiceServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES)
+    }
+
+    /// Tells Envoys at once that limits became others: those of buckets whose names begin so.
+    pub fn changed(&self, begin: String) {
+        self.0.changed.send_replace(begin);
     }
 
     /// Forgets what is over.
@@ -156,7 +165,16 @@ struct Session {
     node: String,
     holder: Holder,
     closing: watch::Receiver<bool>,
+    changed: watch::Receiver<String>,
     ended: bool,
+}
+
+/// What a stream may have to deal with.
+enum Event {
+    Message(Result<Option<RateLimitQuotaUsageReports>, Status>),
+    Changed,
+    Closing,
+    Silence,
 }
 
 impl Session {
@@ -175,6 +193,7 @@ impl Session {
         let place = Place::take(inner)
             .ok_or_else(|| Status::resource_exhausted("too many streams: come back later"))?;
         Ok(Self {
+            changed: inner.changed.subscribe(),
             holder: inner.leases().join(node),
             place,
             node: node.to_owned(),
@@ -189,34 +208,49 @@ impl Session {
         reports: &mut Streaming<RateLimitQuotaUsageReports>,
     ) -> Option<Result<RateLimitQuotaResponse, Status>> {
         while !self.ended {
-            let closed = self.closing.wait_for(|closing| *closing);
-            let message = tokio::select! {
-                _ = closed => Err(Status::unavailable("going away: come back later")),
-                message = timeout(SILENCE, reports.message()) => message
-                    .unwrap_or_else(|_| Err(Status::deadline_exceeded("no report came"))),
+            let event = tokio::select! {
+                // Neither can fail: the senders are in `place`.
+                _ = self.closing.wait_for(|closing| *closing) => Event::Closing,
+                _ = self.changed.changed() => Event::Changed,
+                message = timeout(SILENCE, reports.message()) => match message {
+                    Ok(message) => Event::Message(message),
+                    Err(_) => Event::Silence,
+                },
             };
-            match message {
-                Ok(Some(message)) => {
-                    if let Some(answer) = self.answer(message) {
-                        return Some(Ok(answer));
-                    }
-                }
-                Ok(None) => self.ended = true,
-                Err(status) => {
-                    self.ended = true;
-                    return Some(Err(status));
-                }
+            let answer = match event {
+                Event::Message(Ok(Some(message))) => self.answer(message).map(Ok),
+                Event::Message(Ok(None)) => return None,
+                Event::Message(Err(status)) => Some(Err(status)),
+                Event::Changed => self.again().map(Ok),
+                Event::Closing => Some(Err(Status::unavailable("going away: come back later"))),
+                Event::Silence => Some(Err(Status::deadline_exceeded("no report came"))),
+            };
+            if answer.is_some() {
+                self.ended = answer.as_ref().is_some_and(Result::is_err);
+                return answer;
             }
         }
         None
     }
 
+    /// What there is to say of limits that became others.
+    fn again(&self) -> Option<RateLimitQuotaResponse> {
+        let inner = &self.place.0;
+        let begin = inner.changed.borrow().clone();
+        let now = inner.now();
+        let budget = |bucket: &str| inner.limits.budget(bucket);
+        let leases = inner.leases().again(self.holder, &begin, budget, now);
+        response(leases.into_iter().map(|(bucket, budget, grant)| {
+            let id = BucketId {
+                bucket: [(KEY.to_owned(), bucket.to_string())].into(),
+            };
+            action(id, Action::QuotaAssignmentAction(assignment(grant, budget)))
+        }))
+    }
+
     fn answer(&self, message: RateLimitQuotaUsageReports) -> Option<RateLimitQuotaResponse> {
         let usages = message.bucket_quota_usages.into_iter().take(BUCKETS);
-        let answers: Vec<_> = usages.filter_map(|usage| self.report(usage)).collect();
-        (!answers.is_empty()).then_some(RateLimitQuotaResponse {
-            bucket_action: answers,
-        })
+        response(usages.filter_map(|usage| self.report(usage)))
     }
 
     fn report(&self, usage: BucketQuotaUsage) -> Option<BucketAction> {
@@ -232,23 +266,36 @@ impl Session {
             counted: counted.unwrap_or_default(),
         };
         let inner = &self.place.0;
-        let budget = inner.limits.came(bucket, usage);
+        inner.limits.count(bucket, usage);
+        let budget = inner.limits.budget(bucket);
         let now = inner.now();
         let answer = inner
             .leases()
             .report(self.holder, bucket, usage, budget, now);
-        let action = match (answer, budget) {
+        let said = match (answer, budget) {
             (Answer::Lease(grant), Some(budget)) => {
                 Action::QuotaAssignmentAction(assignment(grant, budget))
             }
             (Answer::Nothing, _) => return None,
             (Answer::Forget | Answer::Lease(_), _) => Action::AbandonAction(AbandonAction {}),
         };
-        Some(BucketAction {
-            bucket_id: Some(id),
-            bucket_action: Some(action),
-        })
+        Some(action(id, said))
     }
+}
+
+fn action(id: BucketId, action: Action) -> BucketAction {
+    BucketAction {
+        bucket_id: Some(id),
+        bucket_action: Some(action),
+    }
+}
+
+/// A message, if there is anything to say.
+fn response(actions: impl Iterator<Item = BucketAction>) -> Option<RateLimitQuotaResponse> {
+    let actions: Vec<_> = actions.collect();
+    (!actions.is_empty()).then_some(RateLimitQuotaResponse {
+        bucket_action: actions,
+    })
 }
 
 impl Drop for Session {

@@ -203,11 +203,40 @@ fn numbers_that_change() {
         )
     };
     assert_eq!(rates(90, 15), [45, 45]);
-    // Less holds at once, as far as it is known what the other one has.
-    assert_eq!(rates(60, 20), [15, 15]);
-    assert_eq!(rates(60, 25), [15, 30]);
-    assert_eq!(rates(60, 30), [30, 30]);
-    assert_eq!(rates(300, 35), [150, 150]);
+    assert_eq!(rates(60, 20), [30, 30]);
+    // Not before it is known that neither has more.
+    assert_eq!(rates(61, 25), [30, 30]);
+    assert_eq!(rates(300, 30), [150, 150]);
+
+    // Who has not reported is told the same, as far as it holds something.
+    let (a, b) = (world.holder("a"), world.holder("b"));
+    let mut again = |holder, requests, now| {
+        let budget = |_: &str| Some(budget(requests));
+        let leases = world.leases.again(holder, "buck", budget, at(now));
+        leases
+            .first()
+            .map(|(bucket, _, grant)| (bucket.to_string(), u64::from(grant.rate) / PARTS))
+    };
+    let bucket = |rate| Some(("bucket".to_owned(), rate));
+    assert_eq!(
+        (again(a, 60, 31), again(b, 60, 31)),
+        (bucket(30), bucket(30))
+    );
+    assert_eq!(
+        (again(a, 600, 32), again(b, 600, 32)),
+        (bucket(260), bucket(260))
+    );
+    assert_eq!(again(a, 60, 60), None);
+    let c = world.holder("c");
+    assert_eq!(
+        world.leases.again(c, "bucket", |_| Some(budget(9)), at(33)),
+        []
+    );
+    assert_eq!(
+        world.leases.again(a, "other", |_| Some(budget(9)), at(33)),
+        []
+    );
+    assert_eq!(world.leases.again(a, "bucket", |_| None, at(33)), []);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use anyhow::{Context, Result};
+use isthmus_model::limit::lease;
 use tokio::task::spawn_blocking;
 
 use super::insight::Lookout;
@@ -38,6 +39,7 @@ pub(super) struct Assembly {
 pub(super) struct Publisher {
     facts: Arc<dyn Facts>,
     limiter: Limiter,
+    lessor: Lessor,
     resources: Resources,
     envoys: Arc<Server>,
 }
@@ -50,7 +52,9 @@ impl Publisher {
             if let Change::Registry(Affected::Service(name)) = change {
                 let service = self.facts.service(name);
                 let service = service.as_ref().map(|entry| &entry.checked);
-                self.limiter.book().note(name, service);
+                if self.limiter.book().note(name, service) {
+                    self.lessor.changed(lease::begin(name));
+                }
             }
         }
         self.envoys.publish(self.resources.apply(&changes));
@@ -96,6 +100,7 @@ impl Assembly {
         let publisher = Publisher {
             facts,
             limiter: limiter.clone(),
+            lessor: lessor.clone(),
             resources,
             envoys: envoys.clone(),
         };

@@ -8,7 +8,7 @@
 //! equal names are one bucket in Envoy.
 
 use super::{Limit, MOST_LEASED, OnError, Scope, question};
-use crate::decide::Route;
+use crate::{decide::Route, name::ServiceName};
 
 /// The header with the budget of a request that passes without a lease.
 pub const ALLOW_HEADER: &str = "x-mesh-lease-allow";
@@ -47,6 +47,12 @@ pub fn write(out: &mut String, route: &Route<'_>) -> Option<OnError> {
     // No header tells leased budgets apart.
     question::write_values(out, limit, route, std::iter::empty());
     Some(limit.on_error)
+}
+
+/// What every name of a budget of a service begins with.
+#[must_use]
+pub fn begin(service: &ServiceName) -> String {
+    format!("{BEGIN}{service};")
 }
 
 /// Reads a name: the service, and the [token](Limit::token) of the limit. `None`: it is none that [`write()`] made.
@@ -112,6 +118,7 @@ mod tests {
             assert_eq!(got, want);
             if let Some((_, text)) = got {
                 let (service, token) = parse(text).expect(text);
+                assert!(text.starts_with(&begin(&service.parse().expect(service))));
                 assert_eq!(service, "payments");
                 assert!(text.contains(&format!(";{token}|")));
             }

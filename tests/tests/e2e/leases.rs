@@ -238,7 +238,7 @@ fn what_is_refused_and_how() {
     })
     .unwrap();
 
-    // More is there when Envoy has reported again; the bucket stays as empty as it was.
+    // Another number finds its way to those who hold leases.
     let limit = json!({"per": "caller", "requests": 600_000, "unit": "minute", "burst": 5});
     us.ems.put_service("leased", limits(limit)).unwrap();
     within(LONG, "the new rate", || {
