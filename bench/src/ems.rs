@@ -1,13 +1,15 @@
 //! What it takes the whole of EMS to bring a change to many Envoys: from the HTTP write over the store, which makes it
 //! durable, to the last stream that wants it.
 //!
-//! Clients are those of `bench xds`, and say of themselves what an Envoy says that `ems bootstrap` configured. EMS is
-//! started anew in each round, on the data of the first.
+//! Clients are those of `bench xds`, and say of themselves what an Envoy says that `ems bootstrap` configured: one that
+//! was asked for each service by a caller, or one that has all of them (`--eager`). EMS is started anew in each round, on
+//! the data of the first.
 
 use std::{
+    cell::Cell,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -46,6 +48,24 @@ struct Options {
     json: bool,
 }
 
+/// How clients subscribe to clusters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wants {
+    /// Each by its name.
+    Names,
+    /// Whatever there is.
+    Everything,
+}
+
+impl Wants {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Names => "by name",
+            Self::Everything => "by wildcard",
+        }
+    }
+}
+
 /// Runs the measurement and prints it.
 pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     let options = parse(arguments)?;
@@ -55,39 +75,51 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     } else {
         vec![options.services]
     };
+    let mut tables = [Wants::Names, Wants::Everything].map(|wants| {
+        let columns = counts.iter().map(|n| format!("{n} services"));
+        (wants, Table::new(columns))
+    });
     let mut columns = Vec::with_capacity(counts.len());
     for services in &counts {
         columns.push(column(&runtime, &options, *services)?);
     }
-    let mut table = Table::new(counts.iter().map(|n| format!("{n} services")));
-    for round in 0..options.rounds {
-        let cells = columns.iter().filter_map(|column| column.get(round));
-        table.add(cells.cloned().collect());
+    for (wants, table) in &mut tables {
+        for round in 0..options.rounds {
+            let rounds = columns.iter().filter_map(|column| column.get(round));
+            let cells = rounds.flatten().filter(|(of, _)| of == wants);
+            table.add(cells.map(|(_, figures)| figures.clone()).collect());
+        }
+        println!(
+            "whole EMS, write to last stream: {} streams that want all services, clusters {}, {} endpoints each, \
+             delta; {} rounds, each change {} times; median (least-most)\n{}\n",
+            options.streams,
+            wants.word(),
+            options.endpoints,
+            options.rounds,
+            options.repeat,
+            table.text()
+        );
     }
-    println!(
-        "whole EMS, write to last stream: {} streams that want all services, {} endpoints each, delta; \
-         {} rounds, the change {} times; median (least-most)\n{}",
-        options.streams,
-        options.endpoints,
-        options.rounds,
-        options.repeat,
-        table.text()
-    );
     if options.json {
+        let [(_, names), (_, everything)] = &tables;
         let object = json!({
             "streams": options.streams,
             "endpoints": options.endpoints,
             "rounds": options.rounds,
             "repeat": options.repeat,
-            "figures": table.json(),
+            "figures": names.json(),
+            "wildcard": everything.json(),
         });
         println!("{object}");
     }
     Ok(())
 }
 
+/// What one round found, with either kind of clients.
+type Round = Vec<(Wants, Figures)>;
+
 /// All rounds with this many services.
-fn column(runtime: &Runtime, options: &Options, services: u64) -> Result<Vec<Figures>> {
+fn column(runtime: &Runtime, options: &Options, services: u64) -> Result<Vec<Round>> {
     let dir = WorkDir::new("bench-ems")?;
     let mut ems = Ems::with(
         &dir,
@@ -101,60 +133,92 @@ fn column(runtime: &Runtime, options: &Options, services: u64) -> Result<Vec<Fig
     let begin = Instant::now();
     fill(&ems, services, options.endpoints)?;
     eprintln!("registered ({:.1} s)", begin.elapsed().as_secs_f32());
-    (1..=options.rounds)
-        .map(|round| {
-            eprintln!("{services} services: round {round} of {}", options.rounds);
+    let serial = Cell::new(0);
+    let mut rounds = Vec::with_capacity(options.rounds);
+    for round in 1..=options.rounds {
+        eprintln!("{services} services: round {round} of {}", options.rounds);
+        let mut both = Round::new();
+        for wants in [Wants::Names, Wants::Everything] {
             ems.stop();
             ems.start_again()?;
-            measure(runtime, &mut ems, options, services)
-        })
-        .collect()
+            let figures = measure(runtime, &mut ems, options, services, wants, &serial)?;
+            both.push((wants, figures));
+        }
+        rounds.push(both);
+    }
+    Ok(rounds)
 }
 
-fn measure(runtime: &Runtime, ems: &mut Ems, options: &Options, services: u64) -> Result<Figures> {
+/// `serial` is the number of the last write: each says something new.
+fn measure(
+    runtime: &Runtime,
+    ems: &mut Ems,
+    options: &Options,
+    services: u64,
+    wants: Wants,
+    serial: &Cell<u64>,
+) -> Result<Figures> {
     let pid = ems.process().id();
     let ems = &*ems;
     let names: Vec<String> = (0..services)
         .map(|n| format!("{}.{REGION}", service(n)))
         .collect();
-    let wants = |type_url| Subscription {
-        type_url,
-        names: names.clone(),
+    let clusters = Subscription {
+        type_url: CLUSTERS,
+        names: match wants {
+            Wants::Names => names.clone(),
+            Wants::Everything => Vec::new(),
+        },
+    };
+    let endpoints = Subscription {
+        type_url: ENDPOINTS,
+        names,
     };
     let orders = Orders {
         streams: options.streams,
         server: ems.xds_address().parse().context("no xDS address")?,
         mode: Mode::Delta,
-        metadata: Some(metadata()),
-        subscriptions: vec![wants(CLUSTERS), wants(ENDPOINTS)],
+        metadata: Some(metadata(wants)),
+        subscriptions: vec![clusters, endpoints],
     };
     let before = settled(pid)?;
     usage::forget_peak(pid)?;
-    let (fleet, receipts) = Fleet::connect(runtime, orders, services)?;
+    // A cluster and endpoints of each.
+    let (fleet, receipts) = Fleet::connect(runtime, orders, 2 * services)?;
     let mut figures = connected(pid, before, &receipts)?;
-    let port = AtomicU64::new(20_000);
-    let answered = AtomicU64::new(0);
-    let change = || {
-        cost(&fleet, pid, 1, || {
-            let begin = Instant::now();
-            // The ports of the round before are others: each write says something new.
-            let port = 1_024 + (port.fetch_add(1, Relaxed) + u64::from(pid) * 97) % 60_000;
-            put_endpoint(ems, 0, 0, port)?;
-            let took = u64::try_from(begin.elapsed().as_micros())?;
-            answered.fetch_add(took, Relaxed);
-            Ok(())
-        })
+
+    let mut measure = |change: &str, resources, write: &dyn Fn(u64) -> Result<()>| {
+        let mut costs = Vec::with_capacity(options.repeat);
+        let mut answered = Duration::ZERO;
+        // What is not yet in its caches is no part of any one change.
+        for round in 0..=options.repeat {
+            serial.set(serial.get() + 1);
+            let mut took = Duration::ZERO;
+            let cost = cost(&fleet, pid, resources, || {
+                let begin = Instant::now();
+                write(serial.get())?;
+                took = begin.elapsed();
+                Ok(())
+            })?;
+            if round > 0 {
+                costs.push(cost);
+                answered += took;
+            }
+        }
+        figures.extend(of_change(change, &costs));
+        let mean = answered.as_secs_f64() * 1e3 / options.repeat as f64;
+        figures.push((format!("{change}: write answered, ms"), mean));
+        anyhow::Ok(())
     };
-    change()?;
-    answered.store(0, Relaxed);
-    let costs: Vec<_> = (0..options.repeat)
-        .map(|_| change())
-        .collect::<Result<_>>()?;
-    figures.extend(of_change(1, &costs));
-    figures.push((
-        "1 changes: write answered, ms".to_owned(),
-        answered.load(Relaxed) as f64 / 1e3 / options.repeat as f64,
-    ));
+    measure("1 changes", 1, &|serial| {
+        put_endpoint(ems, 0, 0, 1_025 + serial % 60_000)
+    })?;
+    // Endpoints follow their cluster when it changes: Envoy waits for them.
+    measure("1 service put", 2, &|serial| {
+        let timeout = format!("{}.{:03}s", 1 + serial / 1_000, serial % 1_000);
+        let record = json!({ "connectTimeout": timeout });
+        ems.put_service(&service(0), record).map(drop)
+    })?;
     figures.push(("in the end: RSS, MiB".to_owned(), usage::memory(pid)?.now));
     Ok(figures)
 }
@@ -195,7 +259,7 @@ fn service(index: u64) -> String {
 }
 
 /// What `envoy-configs/host.yaml` has under `metadata`.
-fn metadata() -> Struct {
+fn metadata(wants: Wants) -> Struct {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.to_owned())),
     };
@@ -206,10 +270,15 @@ fn metadata() -> Struct {
         ("listen", "127.0.0.1:10000"),
         ("filter", "/etc/isthmus/isthmus.wasm"),
     ];
+    let eager = Value {
+        kind: Some(Kind::BoolValue(wants == Wants::Everything)),
+    };
+    let fields = fields.map(|(name, value)| (name.to_owned(), text(value)));
     let isthmus = Struct {
         fields: fields
-            .map(|(name, value)| (name.to_owned(), text(value)))
-            .into(),
+            .into_iter()
+            .chain([("eager".to_owned(), eager)])
+            .collect(),
     };
     let isthmus = Value {
         kind: Some(Kind::StructValue(isthmus)),

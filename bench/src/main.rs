@@ -26,8 +26,10 @@ measurements:
              --mode MODE    delta or sotw (delta)
              --rounds N     how often both are started and measured (5)
              --repeat N     how often each change is made in a round (5)
-             --scale        instead: 100, 1000 and 10000 resources of which one changes, and 10000 streams
-  ems      the same through the whole of EMS: from the HTTP write of an endpoint over the store to the last stream
+             --scale        instead: 100, 1000 and 10000 resources of which one changes; 10000 streams; a change
+                            while these come
+  ems      the same through the whole of EMS: from the HTTP write of an endpoint or a service over the store to the last
+           stream
              --streams N    clients that want everything (1000; with --scale 100)
              --services N   services (100)
              --endpoints N  endpoints of each (20; with --scale 2)

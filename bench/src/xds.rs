@@ -15,6 +15,7 @@ pub(crate) mod message;
 pub(crate) mod run;
 mod scale;
 pub(crate) mod server;
+mod storm;
 
 use crate::figures::Table;
 use message::Mode;
@@ -39,7 +40,7 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     } = parse(arguments)?;
     let dir = WorkDir::new("bench-xds")?;
     if scale {
-        let (runtime, rounds) = (runtime(scale::STREAMS)?, rounds.unwrap_or(3));
+        let (runtime, rounds) = (runtime(scale::STREAMS + storm::THERE)?, rounds.unwrap_or(3));
         return scale::run(&runtime, &dir, &plan, rounds, json);
     }
     let (runtime, rounds) = (runtime(plan.streams)?, rounds.unwrap_or(5));

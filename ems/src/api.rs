@@ -25,6 +25,10 @@ use crate::{
 pub trait Insight: Send + Sync + 'static {
     /// Every connected Envoy.
     fn nodes(&self) -> Vec<v1::Node>;
+    /// Envoys are being sent away: the server stops.
+    fn stopping(&self) -> bool {
+        false
+    }
     /// What every Envoy rejected that answered.
     fn rejections(&self) -> Vec<v1::Rejection>;
     /// Those that come from the record of a service.
@@ -93,6 +97,15 @@ impl Api {
             insight,
             metrics,
         }
+    }
+
+    /// Whether Envoys are let in.
+    fn ready(&self) -> Result<(), Failure> {
+        self.registrar.shared().read().loaded()?;
+        if self.insight.stopping() {
+            return Err(Failure::Unavailable("the server is stopping: try another"));
+        }
+        Ok(())
     }
 
     async fn put_service(&self, message: v1::Service) -> Written<v1::Service> {

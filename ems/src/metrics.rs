@@ -6,6 +6,7 @@
 mod leases;
 mod limits;
 mod registry;
+mod rejected;
 mod xds;
 
 use std::{
@@ -17,13 +18,14 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::ConstGauge, histogram::Histogram},
     registry::Registry,
 };
 
 pub use leases::LeaseCollector;
 pub use limits::LimitCollector;
 pub use registry::RegistryCollector;
+pub use rejected::RejectedCollector;
 pub use xds::XdsCollector;
 
 /// The content type of what [`Metrics::encode`] gives.
@@ -113,6 +115,11 @@ impl Metrics {
     pub(crate) fn changed(&self, count: usize) {
         self.changes.inc_by(count as u64);
     }
+}
+
+/// A count as it is now.
+fn gauge(count: usize) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
 }
 
 impl fmt::Debug for Metrics {

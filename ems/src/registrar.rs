@@ -24,7 +24,7 @@ use tracing::{info, warn};
 use crate::{
     metrics::Metrics,
     record::EndpointId,
-    registry::{Affected, Effect, Now, Outcome, Planned, Registry, Rejection},
+    registry::{Affected, Effect, Now, Outcome, Planned, Quarantined, Registry, Rejection},
     store::{Event, Store, StoreError, Watch},
 };
 
@@ -92,6 +92,8 @@ pub struct Follower {
     registrar: Registrar,
     applied: watch::Sender<Option<u64>>,
     held: BTreeMap<ServiceName, Vec<EndpointId>>,
+    /// Records that were said to be unreadable, with the revision of each.
+    set_aside: BTreeMap<String, u64>,
 }
 
 /// This moment.
@@ -123,6 +125,7 @@ impl Registrar {
             registrar: registrar.clone(),
             applied: sender,
             held: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
         };
         (registrar, follower)
     }
@@ -253,7 +256,12 @@ impl Follower {
         affected
     }
 
-    fn applied(&self, affected: BTreeSet<Affected>, publish: &mut impl FnMut(BTreeSet<Affected>)) {
+    fn applied(
+        &mut self,
+        affected: BTreeSet<Affected>,
+        publish: &mut impl FnMut(BTreeSet<Affected>),
+    ) {
+        self.tell_unreadable();
         if !affected.is_empty() {
             self.registrar.metrics.changed(affected.len());
             publish(affected);
@@ -264,6 +272,21 @@ impl Follower {
             *applied = revision;
             differs
         });
+    }
+
+    /// Says of each record that cannot be read, once, which it is and why.
+    fn tell_unreadable(&mut self) {
+        let registry = self.registrar.shared.read();
+        let found = registry.quarantined();
+        for (key, Quarantined { reason, revision }) in found {
+            if self.set_aside.get(key) != Some(revision) {
+                warn!(%key, %reason, "a stored record cannot be read and is set aside: put it again, or delete it");
+            }
+        }
+        let revisions = found
+            .iter()
+            .map(|(key, found)| (key.clone(), found.revision));
+        self.set_aside = revisions.collect();
     }
 
     async fn expire(&mut self) {

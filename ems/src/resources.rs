@@ -31,6 +31,7 @@ pub(crate) use destination::{Destination, Tier};
 pub use node::{Node, NodeKind};
 pub(crate) use proxyless::KIND as GRPC_KIND;
 pub(crate) use tls::server_name;
+pub(crate) use view::{KIND, REGION, SERVICE};
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
@@ -42,7 +43,7 @@ use isthmus_proto::v1;
 use crate::{
     identity::{Identities, SpiffeId},
     registry::{Affected, EndpointEntry, RegionEntry, ServiceEntry},
-    xds::{Changed, Resource, ResourceType, Source, View},
+    xds::{Changed, Resource, ResourceType, Source, View, Witness},
 };
 use alike::Alike;
 use proxyless::{Client, ClientView, Shelf};
@@ -356,9 +357,11 @@ impl Source for Resources {
             self.check_region(&client.region)?;
             return Ok(Arc::new(ClientView::new(self.0.clone(), client)));
         }
+        let witness = Witness::of(&node.id);
         let node = Node::parse(node)?;
         self.check_region(&node.region)?;
-        Ok(Arc::new(view::NodeView::new(self.0.clone(), node)))
+        let view = view::NodeView::new(self.0.clone(), node, witness);
+        Ok(Arc::new(view))
     }
 
     fn ruled(&self, kind: ResourceType, resource: &Arc<Resource>) -> Changed {
@@ -377,8 +380,8 @@ impl Source for Resources {
             Some(error) => {
                 tracing::error!(
                     %kind, name = &**name, %error,
-                    "every Envoy that answered rejected this: those that come are sent what was good before, if anything was; \
-                     change the record"
+                    "every Envoy that answered rejected this: once a second one does, those that come are sent what was good \
+                     before, if anything was; change the record"
                 );
                 Changed::default()
             }

@@ -2,6 +2,7 @@
 //!
 //! What a node may see reaches it through [`Source`] and [`View`]; what changed reaches it as [`Changed`].
 
+mod bundle;
 pub mod counters;
 mod drain;
 mod fate;
@@ -18,8 +19,10 @@ pub mod wire;
 
 use std::{fmt, sync::Arc};
 
+pub use bundle::{Bundle, Bundles};
 use bytes::{BufMut, Bytes, BytesMut};
 use fate::Fate;
+pub use fate::Witness;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 /// The xDS resource types that are served, in the order in which changes are pushed on an aggregated stream: what is
@@ -65,6 +68,18 @@ impl ResourceType {
         }
     }
 
+    /// A word for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Cluster => "cluster",
+            Self::Endpoints => "endpoints",
+            Self::ExtensionConfig => "extension_config",
+            Self::Listener => "listener",
+            Self::Route => "route",
+        }
+    }
+
     /// The type of this URL, where it is one that is served.
     pub fn from_type_url(url: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.type_url() == url)
@@ -73,14 +88,7 @@ impl ResourceType {
 
 impl fmt::Display for ResourceType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Secret => "secret",
-            Self::Cluster => "cluster",
-            Self::Endpoints => "endpoints",
-            Self::ExtensionConfig => "extension_config",
-            Self::Listener => "listener",
-            Self::Route => "route",
-        })
+        f.write_str(self.as_str())
     }
 }
 
@@ -89,6 +97,10 @@ impl fmt::Display for ResourceType {
 /// A delta response carries a `Resource` message around the `Any`, a state-of-the-world response the bare `Any`; both
 /// have field number 2. With the `Any` last in the `Resource` message, one buffer serves both: the second form is the
 /// end of the first.
+///
+/// All streams read it while others take hold of it or let go: so that reading does not wait for the counting, what is
+/// read lies in another line of the processor's cache than the count of an [`Arc`].
+#[repr(align(64))]
 pub struct Resource {
     name: Arc<str>,
     version: Arc<str>,
@@ -179,16 +191,12 @@ impl Resource {
         }
     }
 
-    /// The whole as a `resources` entry of a delta response.
-    pub(crate) fn delta_entry(&self) -> Bytes {
-        self.wire.clone()
-    }
-
-    /// The whole as a `resources` entry of a state-of-the-world response.
-    pub(crate) fn sotw_entry(&self) -> Bytes {
-        match &self.expiry {
-            Some(expiry) => expiry.sotw_entry.clone(),
-            None => self.wire.slice(self.any_at..),
+    /// The whole as a `resources` entry of a response.
+    pub(crate) fn entry(&self, mode: stream::Mode) -> Bytes {
+        match (mode, &self.expiry) {
+            (stream::Mode::Delta, _) => self.wire.clone(),
+            (stream::Mode::Sotw, Some(expiry)) => expiry.sotw_entry.clone(),
+            (stream::Mode::Sotw, None) => self.wire.slice(self.any_at..),
         }
     }
 
@@ -250,8 +258,12 @@ fn put_field(to: &mut BytesMut, number: u32, value: &[u8]) {
     to.put_slice(value);
 }
 
+/// Words for what something is: which sort of word, and the word.
+pub type Labels = Vec<(&'static str, String)>;
+
 /// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers, unless one of
-/// these became [bad](fate) between: clients that were sent it are not woken for that.
+/// these became [bad](fate) between: clients that were sent it are not woken for that, but who has nothing else looks again
+/// when it rejects it.
 pub trait View: Send + Sync {
     /// The resource of this name, made on demand; `None` where no such thing exists.
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>>;
@@ -260,6 +272,9 @@ pub trait View: Send + Sync {
     fn get_all(&self, kind: ResourceType, names: &[&str]) -> Vec<Option<Arc<Resource>>> {
         names.iter().map(|name| self.get(kind, name)).collect()
     }
+
+    /// The client has no more use for this name: it neither asks for it nor has it by a wildcard. It may be asked for again.
+    fn unused(&self, _kind: ResourceType, _name: &str) {}
 
     /// The names that a wildcard subscription covers for this node.
     fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>>;
@@ -274,6 +289,11 @@ pub trait View: Send + Sync {
     /// worth answering faster than by a search.
     fn covers(&self, kind: ResourceType, name: &str) -> bool {
         self.wildcard(kind).iter().any(|known| &**known == name)
+    }
+
+    /// What the node is, for people who look. As long as the view's maker lets it be.
+    fn labels(&self) -> Labels {
+        Labels::new()
     }
 
     /// What `version_info` and `system_version_info` shall say; `None`: a hash of what is sent.

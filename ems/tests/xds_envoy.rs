@@ -12,7 +12,7 @@ mod fixture;
 
 use std::time::Duration;
 
-use ems::xds::{Resource, ResourceType, limits::Limits};
+use ems::xds::{Resource, ResourceType, limits::Limits, stream::State};
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -172,12 +172,15 @@ static_resources:
         .unwrap()
     }
 
-    fn states(&self, state: &str) -> Vec<String> {
+    fn rejected(&self) -> Vec<String> {
         let nodes = self.server.nodes().list();
         let resources = nodes.iter().flat_map(|node| &node.resources);
-        let rejected = resources.filter(|resource| resource.state().as_str_name() == state);
+        let rejected = resources.filter(|resource| resource.state == State::Rejected);
         rejected
-            .map(|resource| format!("{}: {}", resource.name, resource.error))
+            .map(|resource| {
+                let words = resource.error.as_deref().unwrap_or_default();
+                format!("{}: {words}", resource.name)
+            })
             .collect()
     }
 
@@ -228,14 +231,11 @@ async fn check(api: &str) {
 
     // A negative timeout: no Envoy takes that.
     fixture.put(&[(ResourceType::Cluster, "bad", cluster("bad", -1))]);
-    within(SOON, "the rejection", || {
-        fixture.states("rejected").len() == 1
-    })
-    .unwrap();
+    within(SOON, "the rejection", || fixture.rejected().len() == 1).unwrap();
     assert!(
-        fixture.states("rejected")[0].contains("bad"),
+        fixture.rejected()[0].contains("bad"),
         "{:?}",
-        fixture.states("rejected")
+        fixture.rejected()
     );
     let pushes = fixture.pushes();
     fixture.put(&[(ResourceType::Endpoints, "one", endpoints("one", 7004))]);
@@ -250,7 +250,7 @@ async fn check(api: &str) {
     );
     fixture.put(&[(ResourceType::Cluster, "bad", cluster("bad", 1))]);
     within(SOON, "the repaired cluster is taken", || {
-        fixture.states("rejected").is_empty()
+        fixture.rejected().is_empty()
     })
     .unwrap();
 }
@@ -291,7 +291,7 @@ async fn check_ttl(api: &str) {
         fixture.pushes() >= pushes + 7
     })
     .unwrap();
-    assert_eq!(fixture.states("rejected"), Vec::<String>::new());
+    assert_eq!(fixture.rejected(), Vec::<String>::new());
 
     // Streams end and nobody is let in.
     fixture.leave(Duration::ZERO).await;

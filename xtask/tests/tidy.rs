@@ -93,6 +93,28 @@ fn only_the_filter_knows_the_wasm_host() {
     expect_none("naming proxy_wasm outside filter/ and bench/", offenders);
 }
 
+/// It has type URLs, names, versions and bytes.
+#[test]
+fn the_xds_engine_knows_no_services() {
+    let engine = &["ems/src/xds.rs", "ems/src/xds/"];
+    let foreign = [
+        "isthmus_model",
+        "isthmus_proto",
+        "crate::record",
+        "crate::registry",
+        "crate::resources",
+    ];
+    let mut offenders = Vec::new();
+    for file in rust_files().filter(|file| is_in(file, engine)) {
+        for (number, line) in code(&read(&file)) {
+            for word in foreign.iter().filter(|word| names(line, word)) {
+                offenders.push(format!("{file}:{number}: {word}"));
+            }
+        }
+    }
+    expect_none("in the xDS engine", offenders);
+}
+
 #[test]
 fn no_file_is_too_long() {
     let sources = files()

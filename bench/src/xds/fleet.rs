@@ -47,7 +47,7 @@ pub(crate) struct Orders {
     pub(crate) mode: Mode,
     /// What each says of itself besides its id.
     pub(crate) metadata: Option<Struct>,
-    /// What each wants. Resources of the last type are counted.
+    /// What each wants.
     pub(crate) subscriptions: Vec<Subscription>,
 }
 
@@ -294,10 +294,6 @@ impl Shared {
     }
 
     fn count(&self, index: usize, response: &Response) {
-        let counted = self.orders.subscriptions.last();
-        if counted.is_none_or(|last| last.type_url != response.type_url) {
-            return;
-        }
         let Some(client) = self.clients.get(index) else {
             return;
         };

@@ -78,7 +78,8 @@ pub(crate) fn measure(
     for count in &plan.changes {
         let costs = (0..plan.repeat).map(|_| change(*count));
         let costs: Vec<Cost> = costs.collect::<Result<_>>()?;
-        figures.extend(of_change(*count, &costs));
+        let of = if *count == 1 { "changes" } else { "change" };
+        figures.extend(of_change(&format!("{count} {of}"), &costs));
     }
     let memory = usage::memory(server.pid())?;
     figures.push(("in the end: RSS, MiB".to_owned(), memory.now));
@@ -94,6 +95,7 @@ pub(crate) fn connected(pid: u32, before: f64, receipts: &Receipts) -> Result<Fi
         ("connect: server CPU, s", spent),
         ("connect: RSS after, MiB", memory.now),
         ("connect: RSS peak, MiB", memory.peak),
+        ("connect: RSS peak/after", memory.peak / memory.now),
     ];
     Ok(figures.map(|(name, value)| (name.to_owned(), value)).into())
 }
@@ -130,13 +132,10 @@ pub(crate) fn cost(
 }
 
 /// The figures of a change that was measured several times.
-pub(crate) fn of_change(count: u64, costs: &[Cost]) -> Figures {
+pub(crate) fn of_change(change: &str, costs: &[Cost]) -> Figures {
     let row = |what: &str, value: fn(&Cost) -> f64| {
-        let of = if count == 1 { "changes" } else { "change" };
-        (
-            format!("{count} {of}: {what}"),
-            median(costs.iter().map(value)),
-        )
+        let name = format!("{change}: {what}");
+        (name, median(costs.iter().map(value)))
     };
     vec![
         row("last, ms", |cost| last(&cost.receipts)),
@@ -156,6 +155,7 @@ pub(crate) fn last(receipts: &Receipts) -> f64 {
     at(receipts, 1.0)
 }
 
-fn at(receipts: &Receipts, share: f64) -> f64 {
+/// Milliseconds until this share had it.
+pub(crate) fn at(receipts: &Receipts, share: f64) -> f64 {
     percentile(receipts.seconds.iter().copied(), share) * 1e3
 }

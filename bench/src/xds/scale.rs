@@ -1,4 +1,5 @@
-//! Whether the cost of a change grows with what there is beside it, and ten thousand streams in one process.
+//! Whether the cost of a change grows with what there is beside it, ten thousand streams in one process, and what others
+//! notice when these come.
 
 use anyhow::Result;
 use isthmus_tests::WorkDir;
@@ -9,6 +10,7 @@ use super::{
     beside_the_floor,
     run::{self, Plan},
     server::Kind,
+    storm,
 };
 use crate::figures::Table;
 
@@ -20,7 +22,7 @@ const FEW: usize = 100;
 const ENDPOINTS: u64 = 2;
 const RESOURCES: [u64; 3] = [100, 1_000, 10_000];
 
-/// Measures both and prints them. Of the plan, what is repeated and the variant count.
+/// Measures all three and prints them. Of the plan, what is repeated and the variant count.
 pub(crate) fn run(
     runtime: &Runtime,
     dir: &WorkDir,
@@ -60,8 +62,19 @@ pub(crate) fn run(
         plan.endpoints,
         streams.text()
     );
+    let storm = storm::table(runtime, dir, &plan, rounds)?;
+    println!(
+        "\n{STREAMS} streams come at once where {} are, and a resource changes that only these want; {rounds} rounds; \
+         median (least-most)\n{}",
+        storm::THERE,
+        storm.text()
+    );
     if as_json {
-        let object = json!({ "resources": services.json(), "streams": streams.json() });
+        let object = json!({
+            "resources": services.json(),
+            "streams": streams.json(),
+            "storm": storm.json(),
+        });
         println!("{object}");
     }
     Ok(())

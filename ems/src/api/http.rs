@@ -256,9 +256,9 @@ async fn health(State(api): State<Api>) -> Response {
 }
 
 async fn ready(State(api): State<Api>) -> Response {
-    match api.registrar.shared().read().loaded() {
+    match api.ready() {
         Ok(()) => Json(json!({ "status": "ready" })).into_response(),
-        Err(rejection) => Problem::from(Failure::from(rejection)).into_response(),
+        Err(failure) => Problem::from(failure).into_response(),
     }
 }
 

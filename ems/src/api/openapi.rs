@@ -78,7 +78,7 @@ const PAGES: [(&str, &str, &str); 4] = [
     ),
     (
         "/readyz",
-        "Whether the registry is loaded; 503 until it is",
+        "Whether Envoys are let in; 503 until the registry is loaded, and once the server stops",
         "application/json",
     ),
     (

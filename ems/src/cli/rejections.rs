@@ -11,7 +11,7 @@ pub(super) fn lines(rejections: &[v1::Rejection]) -> String {
 
 fn line(rejection: &v1::Rejection) -> String {
     let served = match rejection.former_served {
-        true => "those that come get the version before",
+        true => "those that have nothing else get the version before",
         false => "no version before it was good",
     };
     format!(
@@ -43,7 +43,7 @@ mod tests {
         };
         assert_eq!(
             lines(&[rejection]),
-            "cluster pay.us (version 1f) was rejected by every Envoy that answered; those that come get the version before\n    \
+            "cluster pay.us (version 1f) was rejected by every Envoy that answered; those that have nothing else get the version before\n    \
              no such\n    checker\n"
         );
         assert_eq!(kind("unheard/of"), "unheard/of");

@@ -8,6 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, gauge::ConstGauge},
 };
 
+use super::gauge;
 use crate::registrar::Shared;
 
 /// Reads a registry at every scrape.
@@ -70,8 +71,4 @@ impl Collector for RegistryCollector {
         let applied = registry.revision().unwrap_or(0);
         ConstGauge::new(i64::try_from(applied).unwrap_or(i64::MAX)).encode(revision)
     }
-}
-
-fn gauge(count: usize) -> ConstGauge<i64> {
-    ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -5,9 +5,10 @@ use std::{fmt, sync::Arc};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    metrics::{MetricType, counter::ConstCounter},
 };
 
+use super::gauge;
 use crate::xds::{ResourceType, counters::Totals, server::Server};
 
 /// Reads an xDS server at every scrape.
@@ -36,12 +37,11 @@ impl Collector for XdsCollector {
             None,
             MetricType::Gauge,
         )?;
-        let count = i64::try_from(self.0.streams()).unwrap_or(i64::MAX);
-        ConstGauge::new(count).encode(streams)?;
+        gauge(self.0.streams()).encode(streams)?;
         for (name, help, of) in COUNTS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for kind in ResourceType::ALL {
-                let labels = [("type", short_name(kind))];
+                let labels = [("type", kind.as_str())];
                 let totals = self.0.counters().totals(kind);
                 ConstCounter::new(of(&totals)).encode(family.encode_family(&labels)?)?;
             }
@@ -53,17 +53,6 @@ impl Collector for XdsCollector {
             MetricType::Counter,
         )?;
         ConstCounter::new(self.0.counters().refused()).encode(refused)
-    }
-}
-
-fn short_name(kind: ResourceType) -> &'static str {
-    match kind {
-        ResourceType::Secret => "secret",
-        ResourceType::Cluster => "cluster",
-        ResourceType::Endpoints => "endpoints",
-        ResourceType::ExtensionConfig => "extension_config",
-        ResourceType::Listener => "listener",
-        ResourceType::Route => "route",
     }
 }
 

@@ -19,7 +19,7 @@ use isthmus_model::{RegionName, ServiceName};
 use isthmus_proto::v1;
 
 use super::{Inner, NodeKind, filter, listener, node::Node, version::Version, view::resource};
-use crate::xds::{Resource, ResourceType};
+use crate::xds::{Resource, ResourceType, Witness};
 
 /// How many recipes are kept that no connected node has.
 const KEPT: usize = 256;
@@ -111,7 +111,7 @@ impl Made {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, inner: &Inner) -> Option<Arc<Resource>> {
+    fn get(&self, inner: &Inner, to: Witness) -> Option<Arc<Resource>> {
         let mut state = self.lock();
         // Before the records are read: a change from here on makes it out of date.
         let epoch = inner.alike.epoch.load(Ordering::Acquire);
@@ -123,7 +123,7 @@ impl Made {
             }
         }
         let version = state.version.as_ref()?;
-        Some(version.served().clone())
+        Some(version.served(to).clone())
     }
 
     fn is_current(&self, resource: &Arc<Resource>) -> bool {
@@ -226,9 +226,10 @@ impl Share {
         kind: ResourceType,
         name: &str,
         inner: &Inner,
+        to: Witness,
     ) -> Option<Arc<Resource>> {
         let is = |made: &&Arc<Made>| made.recipe.kind() == kind && made.recipe.name() == name;
-        self.0.iter().find(is)?.get(inner)
+        self.0.iter().find(is)?.get(inner, to)
     }
 }
 

@@ -26,12 +26,13 @@ use isthmus_model::{
 };
 
 use super::{
-    Facts, Inner, Names, NodeKind, Settings, cluster_name, filter, node::used_destination,
-    view::resource,
+    Facts, Inner, Names, NodeKind, Settings, cluster_name, filter,
+    node::used_destination,
+    view::{labels, resource},
 };
 use crate::{
     record::{Protocol, Service},
-    xds::{Resource, ResourceType, View},
+    xds::{Labels, Resource, ResourceType, View},
 };
 pub(super) use client::Client;
 pub(crate) use client::KIND;
@@ -227,6 +228,10 @@ fn looks_at_every_request(mut rules: RawService) -> bool {
 }
 
 impl View for ClientView {
+    fn labels(&self) -> Labels {
+        labels(KIND, &self.client.service, &self.client.region)
+    }
+
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         if !matches!(
             kind,

@@ -21,7 +21,7 @@ use super::{
     destination::Standing,
     version::Version,
 };
-use crate::xds::{Resource, ResourceType};
+use crate::xds::{Resource, ResourceType, Witness};
 
 /// One destination in use.
 pub(super) struct Slot {
@@ -35,13 +35,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// What newcomers are sent.
-    pub(super) fn served(&self, kind: ResourceType) -> Option<Arc<Resource>> {
+    /// What a newcomer is sent.
+    pub(super) fn served(&self, kind: ResourceType, to: Witness) -> Option<Arc<Resource>> {
         let version = match kind {
             ResourceType::Cluster => Some(&self.cluster),
             _ => self.endpoints.as_ref(),
         };
-        version.map(|version| version.served().clone())
+        version.map(|version| version.served(to).clone())
     }
 
     /// Whether this is what the name stands for now.
@@ -232,11 +232,12 @@ impl Table {
         counts
     }
 
-    /// Ends the use of a name by one node.
-    pub(super) fn release(&mut self, number: u32) {
+    /// Ends the use of a name by one node; `counts` are of the names that it uses.
+    pub(super) fn release(&mut self, number: u32, counts: &mut Counts) {
         let Some(slot) = self.slots.get_mut(number as usize) else {
             return;
         };
+        counts.remove(slot.standing);
         slot.users = slot.users.saturating_sub(1);
         self.drop_unused(number);
     }

@@ -193,13 +193,13 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
         let names = changed.iter().map(|(kind, name)| (kind, name.clone()));
         names.collect::<Vec<_>>()
     };
-    let one = world.host();
-    let two = world.host();
+    let one = world.named("one");
+    let two = world.named("two");
 
     // Nothing was good before: there is nothing else to send.
     put(2);
     let second = get(&one);
-    assert!(second.fate().reject(&"first words".into()));
+    assert!(rejects("one", &second, "first words"));
     assert_eq!(rule(&second), []);
     assert_eq!(served(&two), seconds(2));
     assert_eq!(
@@ -213,12 +213,16 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
     put(4);
     let fourth = get(&one);
     assert_eq!(served(&one), seconds(4));
-    assert!(fourth.fate().reject(&"words".into()));
+    assert!(rejects("one", &fourth, "words"));
     assert_eq!(rule(&fourth), []);
+    assert_eq!(served(&one), seconds(3), "the last that was taken");
+    assert_eq!(served(&two), seconds(4), "one may be the odd one");
+    assert!(!rejects("two", &fourth, "other words"));
     assert_eq!(served(&two), seconds(3), "the last that was taken");
     assert_eq!(rejections(), [("payments.us".into(), "words".into(), true)]);
     put(5);
-    assert!(get(&one).fate().reject(&"more words".into()));
+    let fifth = get(&one);
+    assert!(rejects("one", &fifth, "more words") && !rejects("two", &fifth, "no"));
     assert_eq!(served(&two), seconds(3), "still the last that was taken");
     assert!(fourth.fate().take());
     assert_eq!(rule(&fourth), [], "nobody's version any more");
@@ -232,8 +236,7 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
     assert_eq!(served(&three), seconds(3));
     put(5);
     let fifth = get(&three);
-    assert!(fifth.fate().reject(&"more words".into()));
-    assert!(fifth.fate().take());
+    assert!(rejects("one", &fifth, "more words") && fifth.fate().take());
     let changed = (ResourceType::Cluster, "payments.us".into());
     assert_eq!(
         rule(&fifth),
@@ -248,7 +251,7 @@ fn a_version_that_all_reject_is_not_for_newcomers() {
     let four = world.host();
     get(&four).fate().take();
     put(6);
-    assert!(get(&four).fate().reject(&"words".into()));
+    assert!(rejects("one", &get(&four), "words"));
     drop(four);
     assert_eq!(world.resources.in_use(), 1);
     world.maps.services.write().unwrap().remove(&payments);
@@ -409,6 +412,35 @@ fn names_that_nobody_vouches_for_are_limited() {
         "nodes that are gone give back theirs"
     );
     drop(three);
+    assert_eq!(world.resources.in_use(), 0);
+}
+
+#[test]
+fn names_are_given_back() {
+    let limits = Limits {
+        per_node: 2,
+        in_all: 2,
+    };
+    let world = World::with_limits(limits);
+    let view = world.host();
+    let exists = |name| cluster(&*view, name).is_some();
+    let (cds, eds) = (ResourceType::Cluster, ResourceType::Endpoints);
+    assert!(exists("a.eu") && exists("b.eu") && !exists("c.eu"));
+    view.unused(cds, "c.eu");
+    view.unused(eds, "a.eu");
+    view.unused(ResourceType::Listener, "a.eu");
+    assert!(!exists("c.eu"), "its cluster is in use");
+    view.unused(cds, "a.eu");
+    view.unused(cds, "a.eu");
+    assert!(exists("c.eu") && !exists("a.eu"));
+    // Both sides of a name count.
+    assert!(view.get(eds, "c.eu").is_some());
+    view.unused(cds, "c.eu");
+    assert!(!exists("a.eu"), "its endpoints are in use");
+    view.unused(eds, "c.eu");
+    assert!(exists("a.eu"));
+    assert_eq!(world.resources.in_use(), 2);
+    drop(view);
     assert_eq!(world.resources.in_use(), 0);
 }
 

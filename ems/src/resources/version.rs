@@ -1,12 +1,12 @@
-//! A resource as it is now, and as it was when a client last took it: what all clients rejected is not for newcomers.
+//! A resource as it is now, and as it was when a client last took it, for those whom the present one is not for.
 //!
-//! What clients said is in the resource itself; this knows what follows from it for those who have yet to be sent one.
+//! What clients said is in the resource itself, and so is for whom it is then.
 
 use std::sync::Arc;
 
 use isthmus_proto::v1;
 
-use crate::xds::{Resource, ResourceType};
+use crate::xds::{Resource, ResourceType, Witness};
 
 /// See the module.
 pub(super) struct Version {
@@ -35,10 +35,10 @@ impl Version {
         true
     }
 
-    /// What newcomers are sent: not what all others rejected, if there is something that one took.
-    pub(super) fn served(&self) -> &Arc<Resource> {
+    /// What a newcomer is sent.
+    pub(super) fn served(&self, to: Witness) -> &Arc<Resource> {
         match &self.taken {
-            Some(taken) if self.is_bad() => taken,
+            Some(taken) if !self.now.fate().is_for(to) => taken,
             _ => &self.now,
         }
     }

@@ -1,8 +1,8 @@
 //! What one node sees.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard};
 
-use isthmus_model::ClusterName;
+use isthmus_model::{ClusterName, RegionName, ServiceName};
 use prost::Message;
 use roaring::RoaringBitmap;
 
@@ -14,31 +14,57 @@ use super::{
     table::{Counts, Full, Table},
     tls,
 };
-use crate::xds::{Resource, ResourceType, View};
+use crate::xds::{Labels, Resource, ResourceType, View, Witness};
+
+/// Labels of a node: sidecar, host, gateway or grpc.
+pub(crate) const KIND: &str = "kind";
+/// Whose requests it carries.
+pub(crate) const SERVICE: &str = "service";
+/// Where it is.
+pub(crate) const REGION: &str = "region";
 
 /// See the module. Dropped, it gives back the names that it used.
 pub(super) struct NodeView {
     inner: Arc<Inner>,
     node: Node,
+    witness: Witness,
     share: Share,
     used: Mutex<Used>,
 }
 
-/// The destinations that a node has asked for.
+/// The destinations that a node has asked for, by their numbers in the table.
 #[derive(Default)]
 struct Used {
-    /// Their numbers in the table.
-    numbers: RoaringBitmap,
+    clusters: RoaringBitmap,
+    endpoints: RoaringBitmap,
     counts: Counts,
     complained: bool,
 }
 
+impl Used {
+    fn of(&mut self, kind: ResourceType) -> &mut RoaringBitmap {
+        match kind {
+            ResourceType::Endpoints => &mut self.endpoints,
+            _ => &mut self.clusters,
+        }
+    }
+
+    fn contains(&self, number: u32) -> bool {
+        self.clusters.contains(number) || self.endpoints.contains(number)
+    }
+
+    fn all(&self) -> RoaringBitmap {
+        &self.clusters | &self.endpoints
+    }
+}
+
 impl NodeView {
-    pub(super) fn new(inner: Arc<Inner>, node: Node) -> Self {
+    pub(super) fn new(inner: Arc<Inner>, node: Node, witness: Witness) -> Self {
         let view = Self {
             share: inner.alike.join(&node),
             inner,
             node,
+            witness,
             used: Mutex::default(),
         };
         if view.node.kind == NodeKind::Sidecar {
@@ -53,13 +79,19 @@ impl NodeView {
     }
 
     fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used();
         let known = self.inner.table().number(name);
-        let number = match known.filter(|number| used.numbers.contains(*number)) {
+        let number = match known.filter(|number| used.contains(*number)) {
             Some(number) => number,
             None => self.begin_to_use(name, &mut used)?,
         };
-        self.inner.table().slot(number)?.served(kind)
+        used.of(kind).insert(number);
+        let table = self.inner.table();
+        table.slot(number)?.served(kind, self.witness)
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn begin_to_use(&self, name: &str, used: &mut Used) -> Option<u32> {
@@ -69,18 +101,16 @@ impl NodeView {
             return None;
         }
         let inner = &self.inner;
+        let all = used.all();
         let acquired = self.table_mut().acquire(
             &target,
-            &used.numbers,
+            &all,
             &mut used.counts,
             &*inner.facts,
             &inner.settings,
         );
         match acquired {
-            Ok(number) => {
-                used.numbers.insert(number);
-                Some(number)
-            }
+            Ok(number) => Some(number),
             Err(Full) => {
                 if !std::mem::replace(&mut used.complained, true) {
                     tracing::warn!(
@@ -172,6 +202,16 @@ impl NodeView {
 }
 
 impl View for NodeView {
+    fn labels(&self) -> Labels {
+        let Node {
+            kind,
+            service,
+            region,
+            ..
+        } = &self.node;
+        labels(kind.as_str(), service, region)
+    }
+
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         match kind {
             ResourceType::Secret => self.secret(name),
@@ -182,8 +222,23 @@ impl View for NodeView {
                 resource(kind, name, &leases::extension(&self.node.id, leased))
             }
             ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
-                self.share.get(kind, name, &self.inner)
+                self.share.get(kind, name, &self.inner, self.witness)
             }
+        }
+    }
+
+    /// Gives the name back once neither its cluster nor its endpoints are wanted: what counts is what the client and this
+    /// server have to remember, and neither does any more.
+    fn unused(&self, kind: ResourceType, name: &str) {
+        if !matches!(kind, ResourceType::Cluster | ResourceType::Endpoints) {
+            return;
+        }
+        let mut used = self.used();
+        let Some(number) = self.inner.table().number(name) else {
+            return;
+        };
+        if used.of(kind).remove(number) && !used.contains(number) {
+            self.table_mut().release(number, &mut used.counts);
         }
     }
 
@@ -232,15 +287,24 @@ impl View for NodeView {
 impl Drop for NodeView {
     fn drop(&mut self) {
         self.inner.alike.leave(std::mem::take(&mut self.share));
-        let used = std::mem::take(self.used.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut used = self.used();
         let mut table = self.table_mut();
         if self.node.kind == NodeKind::Sidecar {
             table.remove_sidecar(&self.node.service);
         }
-        for number in &used.numbers {
-            table.release(number);
+        for number in used.all() {
+            table.release(number, &mut used.counts);
         }
     }
+}
+
+/// What there is to show of a node.
+pub(super) fn labels(kind: &str, service: &ServiceName, region: &RegionName) -> Labels {
+    vec![
+        (KIND, kind.to_owned()),
+        (SERVICE, service.to_string()),
+        (REGION, region.to_string()),
+    ]
 }
 
 fn is_of_callers(name: &str) -> bool {

@@ -12,7 +12,9 @@ use crate::{
     host::hostname,
     identity::{DevelopmentCa, Wallet},
     lease::{Bounds, server::Lessor},
-    metrics::{LeaseCollector, LimitCollector, Metrics, RegistryCollector, XdsCollector},
+    metrics::{
+        LeaseCollector, LimitCollector, Metrics, RegistryCollector, RejectedCollector, XdsCollector,
+    },
     options::Options,
     ratelimit::server::Limiter,
     registrar::{Follower, Registrar},
@@ -90,6 +92,7 @@ impl Assembly {
         let envoys = Server::named(&identifier, Arc::new(resources.clone()), limits);
         metrics.collect(RegistryCollector(registrar.shared().clone()));
         metrics.collect(XdsCollector(envoys.clone()));
+        metrics.collect(RejectedCollector(resources.clone()));
         metrics.collect(LimitCollector(limiter.clone()));
         metrics.collect(LeaseCollector(lessor.clone()));
         let lookout = Lookout {

@@ -1,6 +1,7 @@
 //! Every connected node and what it has, for people who look.
 //!
-//! Nothing is recorded twice: the state of a node's resources is that of its streams, read when somebody asks.
+//! Nothing is recorded twice: the state of a node's resources is that of its streams, read when somebody asks. What a node
+//! is for, its view knows.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,19 +9,16 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
-use envoy_types::pb::{
-    envoy::config::core::v3::{Node, node::UserAgentVersionType},
-    google::protobuf::{Struct, value::Kind},
-};
-use isthmus_proto::v1::{self, node_resource};
+use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
 
 use super::{
+    Labels,
     hub::StreamId,
     limits::{Limits, Refusal},
-    stream::{Mode, State, Status, Stream},
+    stream::{Mode, Status, Stream},
 };
 
 /// The connected nodes.
@@ -34,17 +32,34 @@ struct Connected {
     streams: HashMap<String, usize>,
 }
 
+/// A connected node, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its id.
+    pub id: String,
+    /// The program that it is, and of which version.
+    pub user_agent: String,
+    /// What its [view](super::View::labels) says of it.
+    pub labels: Labels,
+    /// Since when.
+    pub connected_at: SystemTime,
+    /// What it asked for or was sent, sorted by type and name.
+    pub resources: Vec<Status>,
+    /// How often it rejected something.
+    pub rejections: u64,
+}
+
 /// One stream of a node.
 #[derive(Debug)]
 pub struct Session {
-    node: v1::Node,
+    node: Known,
     rejections: AtomicU64,
     pub(super) stream: Mutex<Stream>,
 }
 
 impl Session {
     /// A stream that a node opened: see [`identify`].
-    pub fn new(node: v1::Node, stream: Stream) -> Self {
+    pub fn new(node: Known, stream: Stream) -> Self {
         Self {
             node,
             rejections: AtomicU64::new(0),
@@ -99,92 +114,46 @@ impl Nodes {
     }
 
     /// Every node by its id; the streams of one node count as one.
-    pub fn list(&self) -> Vec<v1::Node> {
+    pub fn list(&self) -> Vec<Known> {
         let sessions: Vec<_> = {
             let connected = self.lock();
             connected.sessions.values().cloned().collect()
         };
-        let mut nodes: BTreeMap<String, v1::Node> = BTreeMap::new();
+        let mut nodes: BTreeMap<String, Known> = BTreeMap::new();
         for session in sessions {
-            let resources = {
-                let stream = session.stream();
-                stream.status().filter_map(describe).collect::<Vec<_>>()
-            };
+            let resources: Vec<_> = session.stream().status().collect();
             let node = nodes
                 .entry(session.node.id.clone())
                 .or_insert_with(|| session.node.clone());
             node.resources.extend(resources);
             node.rejections += session.rejections.load(Relaxed);
-            let since = |node: &v1::Node| node.connected_at.map(|at| (at.seconds, at.nanos));
-            if since(&session.node) < since(node) {
-                node.connected_at = session.node.connected_at;
-            }
+            node.connected_at = node.connected_at.min(session.node.connected_at);
         }
         let mut nodes: Vec<_> = nodes.into_values().collect();
         for node in &mut nodes {
             node.resources
-                .sort_by(|a, b| (&a.type_url, &a.name).cmp(&(&b.type_url, &b.name)));
+                .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
         }
         nodes
     }
 }
 
-fn describe(status: Status) -> Option<v1::NodeResource> {
-    let state = match status.state {
-        State::Waiting => return None,
-        State::Sent => node_resource::State::Sent,
-        State::Acked => node_resource::State::Acked,
-        State::Rejected => node_resource::State::Rejected,
-        State::Absent => node_resource::State::Absent,
-    };
-    Some(v1::NodeResource {
-        type_url: status.kind.type_url().to_owned(),
-        name: (*status.name).to_owned(),
-        version: status.version.as_deref().unwrap_or_default().to_owned(),
-        state: state.into(),
-        error: status.error.as_deref().unwrap_or_default().to_owned(),
-    })
-}
-
-/// What a node says of itself, as far as it can be told; kind, service and region are in what `ems bootstrap` puts
-/// into its metadata.
+/// What a node says of itself that any node may say.
 ///
 /// # Errors
 /// A text is longer than what is kept of a node.
-pub fn identify(node: &Node, at: SystemTime, limits: &Limits) -> Result<v1::Node, Refusal> {
-    let mesh = node
-        .metadata
-        .as_ref()
-        .and_then(|metadata| metadata.fields.get("isthmus"))
-        .and_then(|value| match &value.kind {
-            Some(Kind::StructValue(mesh)) => Some(mesh),
-            _ => None,
-        });
-    let text = |field| mesh.map(|mesh| text(mesh, field)).unwrap_or_default();
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    let node = v1::Node {
+pub fn identify(node: &Node, at: SystemTime, limits: &Limits) -> Result<Known, Refusal> {
+    let known = Known {
         id: node.id.clone(),
-        kind: text("kind"),
-        service: text("service"),
-        region: text("region"),
         user_agent: user_agent(node),
-        connected_at: Some(prost_types::Timestamp {
-            seconds: i64::try_from(since.as_secs()).unwrap_or_default(),
-            nanos: i32::try_from(since.subsec_nanos()).unwrap_or_default(),
-        }),
+        labels: Labels::new(),
+        connected_at: at,
         resources: Vec::new(),
         rejections: 0,
     };
-    for (what, text) in [
-        ("id", &node.id),
-        ("user agent", &node.user_agent),
-        ("kind", &node.kind),
-        ("service", &node.service),
-        ("region", &node.region),
-    ] {
-        limits.check_node(what, text)?;
-    }
-    Ok(node)
+    limits.check_node("id", &known.id)?;
+    limits.check_node("user agent", &known.user_agent)?;
+    Ok(known)
 }
 
 /// Whether a node takes resources with a TTL. Envoy does since 1.17 and says so nowhere; others name the feature. In the
@@ -195,13 +164,6 @@ pub(super) fn knows_ttl(node: &Node, mode: Mode) -> bool {
         || has("xds.config.resource-in-sotw")
         || has("xds.config.supports-resource-in-sotw");
     node.user_agent_name == "envoy" || (has("xds.config.supports-resource-ttl") && unwraps)
-}
-
-fn text(mesh: &Struct, field: &str) -> String {
-    match mesh.fields.get(field).and_then(|value| value.kind.as_ref()) {
-        Some(Kind::StringValue(text)) => text.clone(),
-        _ => String::new(),
-    }
 }
 
 fn user_agent(node: &Node) -> String {

@@ -1,51 +1,27 @@
-//! xDS over gRPC: the shell around [`Stream`].
-//!
-//! A stream is one HTTP body and no task: hyper asks the body for bytes when the client can take some, and the body
-//! then looks at what the client sent, then at what changed. So a slow reader holds back only itself, and whatever
-//! changes meanwhile merges. The bytes of resources are shared by all streams; tonic's own encoder would copy them for
-//! each, which is why only its decoder is used.
+//! xDS over gRPC: the services, who is let in, and what all streams share.
+
+mod responses;
 
 mod drain;
 
 use std::{
-    collections::VecDeque,
-    convert::Infallible,
     fmt,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use axum::{Router, body::Body, routing};
-use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3::Node;
-use futures::Stream as _;
-use http::{HeaderMap, HeaderValue, Response, header};
-use http_body::Frame;
-use tokio::time::{Instant, Sleep, sleep};
-use tonic::{
-    Code,
-    codec::{BufferSettings, DecodeBuf, Decoder, Streaming},
-};
+use http::{HeaderValue, Response, header};
+use tokio::time::Instant;
 
 use super::{
-    Changed, ResourceType, Source, View,
-    counters::Counters,
-    hub::{Hub, Inbox, News, StreamId},
-    limits::{Limits, Refusal},
-    nodes::{self, Nodes, Session, knows_ttl},
-    request::Incoming,
-    stream::{Action, Mode, Refused, Stream},
-    wire::Batches,
+    Bundles, Changed, ResourceType, Source, counters::Counters, hub::Hub, limits::Limits,
+    nodes::Nodes, stream::Mode, wire::Encoder,
 };
-
-/// Requests looked at before others get their turn.
-const TURN: usize = 64;
+use responses::Responses;
 
 /// Service, its state-of-the-world method, its delta method, and its type; `None`: all of them.
 const SERVICES: [(&str, &str, &str, Option<ResourceType>); 7] = [
@@ -100,7 +76,8 @@ pub struct Server {
     hub: Hub,
     nodes: Nodes,
     counters: Counters,
-    batches: Batches,
+    encoder: Encoder,
+    bundles: Arc<Bundles>,
     draining: AtomicBool,
     /// What the engine's times count from.
     started: Instant,
@@ -128,7 +105,8 @@ impl Server {
             hub: Hub::default(),
             nodes: Nodes::default(),
             counters: Counters::default(),
-            batches: Batches::of(identifier),
+            encoder: Encoder::of(identifier),
+            bundles: Arc::default(),
             draining: AtomicBool::new(false),
             started: Instant::now(),
         })
@@ -194,345 +172,13 @@ impl Server {
             return tonic::Status::unavailable("this server is shutting down, try another")
                 .into_http();
         }
-        let max = Some(self.limits.request_bytes);
-        let requests = Streaming::new_request(Requests { mode }, request.into_body(), None, max);
-        let body = Responses {
-            server: self.clone(),
-            mode,
-            only,
-            id,
-            inbox,
-            requests,
-            alarm: Box::pin(sleep(self.limits.first_request)),
-            armed: true,
-            open: None,
-            out: VecDeque::new(),
-            end: None,
-            ended: false,
-        };
+        let body = Responses::new(self.clone(), (mode, only), (id, inbox), request.into_body());
         let mut response = Response::new(Body::new(body));
         response.headers_mut().insert(
             header::CONTENT_TYPE,
             HeaderValue::from_static("application/grpc"),
         );
         response
-    }
-}
-
-/// The responses of one stream.
-struct Responses {
-    server: Arc<Server>,
-    mode: Mode,
-    only: Option<ResourceType>,
-    id: StreamId,
-    inbox: Arc<Inbox>,
-    requests: Streaming<Incoming>,
-    /// When the first request must have come; from then on, when something has to be refreshed.
-    alarm: Pin<Box<Sleep>>,
-    /// The alarm is set.
-    armed: bool,
-    /// Since the first request, which says who the node is.
-    open: Option<Open>,
-    /// Encoded, not yet taken. One response per type at most.
-    out: VecDeque<Bytes>,
-    end: Option<tonic::Status>,
-    ended: bool,
-}
-
-struct Open {
-    view: Arc<dyn View>,
-    session: Arc<Session>,
-}
-
-impl http_body::Body for Responses {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let this = &mut *self;
-        for _ in 0..TURN {
-            if let Some(bytes) = this.out.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            if let Some(status) = this.end.take() {
-                this.ended = true;
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
-            }
-            if this.ended {
-                return Poll::Ready(None);
-            }
-            match Pin::new(&mut this.requests).poll_next(cx) {
-                Poll::Ready(Some(Ok(incoming))) => {
-                    this.request(incoming);
-                    continue;
-                }
-                Poll::Ready(Some(Err(status))) => {
-                    this.end = Some(status);
-                    continue;
-                }
-                Poll::Ready(None) => {
-                    this.end = Some(tonic::Status::ok(""));
-                    continue;
-                }
-                Poll::Pending => {}
-            }
-            if this.armed && this.alarm.as_mut().poll(cx).is_ready() {
-                this.armed = false;
-                this.tick();
-                continue;
-            }
-            let news = this.inbox.take(cx.waker());
-            if news.is_empty() {
-                return Poll::Pending;
-            }
-            this.news(&news);
-        }
-        // A client that talks without pause: the others first.
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Responses {
-    fn request(&mut self, incoming: Incoming) {
-        let Incoming { node, request } = incoming;
-        let Some(open) = self.open.as_ref() else {
-            // "Only the first request on a stream is guaranteed to carry the node identifier."
-            match self.identify(node.unwrap_or_default()) {
-                Ok(open) => {
-                    self.open = Some(open);
-                    self.request(Incoming {
-                        node: None,
-                        request,
-                    });
-                }
-                Err(status) => self.refuse(status),
-            }
-            return;
-        };
-        let (view, session) = (open.view.clone(), open.session.clone());
-        let mut stream = session.stream();
-        let before = self.server.hub.epoch();
-        let actions = match stream.on_request(request, &*view) {
-            Ok(actions) => actions,
-            Err(Refused { why, done }) => {
-                drop(stream);
-                // The stream no longer knows what it gave up: the index has to hear of it now or never.
-                self.server.hub.follow(self.id, &done);
-                self.act(&session, done);
-                return self.refuse(status_of(&why));
-            }
-        };
-        let mut missed = Vec::new();
-        let mut missed_any = false;
-        for action in &actions {
-            match action {
-                Action::Follow(kind, name) => missed.push((*kind, name.clone())),
-                Action::FollowAll(_) => missed_any = true,
-                _ => {}
-            }
-        }
-        let follows = actions.iter().any(|action| {
-            matches!(
-                action,
-                Action::Follow(..)
-                    | Action::Unfollow(..)
-                    | Action::FollowAll(_)
-                    | Action::UnfollowAll(_)
-            )
-        });
-        // What changed between being read and being followed would otherwise be lost.
-        let more = if follows && self.server.hub.follow(self.id, &actions) != before {
-            if missed_any {
-                stream.on_doubt(&*view)
-            } else {
-                stream.on_change(&Changed::of(missed), &*view)
-            }
-        } else {
-            Vec::new()
-        };
-        drop(stream);
-        self.act(&session, actions);
-        self.act(&session, more);
-    }
-
-    fn tick(&mut self) {
-        let Some(open) = &self.open else {
-            let within = self.server.limits.first_request;
-            return self.refuse(tonic::Status::deadline_exceeded(format!(
-                "no request came within {within:?}"
-            )));
-        };
-        let (view, session) = (open.view.clone(), open.session.clone());
-        let now = self.server.now();
-        let actions = session.stream().on_tick(now, &*view);
-        self.act(&session, actions);
-    }
-
-    fn news(&mut self, news: &News) {
-        if news.closing {
-            self.end = Some(tonic::Status::unavailable(
-                "this server is shutting down, reconnect",
-            ));
-            return;
-        }
-        let Some(open) = &self.open else { return };
-        let (view, session) = (open.view.clone(), open.session.clone());
-        let mut stream = session.stream();
-        let actions = if news.missed {
-            stream.on_doubt(&*view)
-        } else {
-            let mut changes = news.changes.iter();
-            match (changes.next(), changes.next()) {
-                (Some(one), None) => stream.on_change(one, &*view),
-                // What came together goes out together.
-                _ => {
-                    let names = news.changes.iter().flat_map(|changed| changed.iter());
-                    let names = names.map(|(kind, name)| (kind, name.clone()));
-                    stream.on_change(&Changed::of(names), &*view)
-                }
-            }
-        };
-        drop(stream);
-        self.act(&session, actions);
-    }
-
-    fn identify(&self, node: Node) -> Result<Open, tonic::Status> {
-        let known = nodes::identify(&node, SystemTime::now(), &self.server.limits)
-            .map_err(|refusal| status_of(&refusal))?;
-        let view = self
-            .server
-            .source
-            .view(&node)
-            .map_err(tonic::Status::invalid_argument)?;
-        let stream = Stream::new(self.mode, self.only, self.server.limits.clone())
-            .with_ttl(knows_ttl(&node, self.mode));
-        let session = Arc::new(Session::new(known, stream));
-        let limit = self.server.limits.streams_per_node;
-        if !self.server.nodes.insert(self.id, session.clone(), limit) {
-            return Err(tonic::Status::resource_exhausted(format!(
-                "node {:?} has {limit} streams already; give each client a node id of its own",
-                node.id
-            )));
-        }
-        tracing::debug!(node = node.id, stream = self.id, "stream opened");
-        Ok(Open { view, session })
-    }
-
-    fn act(&mut self, session: &Session, actions: Vec<Action>) {
-        let counters = &self.server.counters;
-        for action in actions {
-            match action {
-                Action::Send(response) => {
-                    let (head, rest) = self.server.batches.encode(&response);
-                    if let Some(kind) = ResourceType::from_type_url(&response.type_url) {
-                        let bytes = head.len() + rest.as_ref().map_or(0, Bytes::len);
-                        let resources = response.resources.len() + response.removed.len();
-                        counters.sent(kind, resources, bytes);
-                    }
-                    self.out.push_back(head);
-                    self.out.extend(rest);
-                }
-                Action::Acked { kind } => counters.acked(kind),
-                Action::Rejected {
-                    kind,
-                    names,
-                    fresh,
-                    error,
-                } => {
-                    counters.rejected(kind);
-                    session.rejected();
-                    let node = session.node_id();
-                    // A client may repeat itself as often as it likes: the log has each rejected version once.
-                    if fresh {
-                        tracing::warn!(node, %kind, ?names, %error, "a node rejected resources");
-                    } else {
-                        tracing::debug!(node, %kind, ?names, %error, "a node rejected resources again");
-                    }
-                }
-                Action::Ruled(kind, resource) => {
-                    self.server
-                        .publish(self.server.source.ruled(kind, &resource));
-                }
-                Action::Follow(..)
-                | Action::Unfollow(..)
-                | Action::FollowAll(_)
-                | Action::UnfollowAll(_) => {}
-            }
-        }
-        let now = self.server.now();
-        let wake_at = session.stream().wake_at(now);
-        self.armed = wake_at.is_some();
-        if let Some(at) = wake_at {
-            self.alarm.as_mut().reset(self.server.started + at);
-        }
-    }
-
-    fn refuse(&mut self, status: tonic::Status) {
-        self.server.counters.refuse();
-        tracing::warn!(
-            stream = self.id,
-            reason = status.message(),
-            "stream refused"
-        );
-        self.end = Some(status);
-    }
-}
-
-impl Drop for Responses {
-    fn drop(&mut self) {
-        let followed: Vec<_> = match &self.open {
-            Some(open) => {
-                let stream = open.session.stream();
-                stream.followed().collect()
-            }
-            None => Vec::new(),
-        };
-        self.server.nodes.remove(self.id);
-        self.server.hub.leave(self.id, followed.into_iter());
-    }
-}
-
-fn status_of(refusal: &Refusal) -> tonic::Status {
-    let code = match refusal {
-        Refusal::TooManyNames { .. } => Code::ResourceExhausted,
-        Refusal::NameTooLong { .. }
-        | Refusal::NodeTooLong { .. }
-        | Refusal::MissingType
-        | Refusal::WrongType { .. } => Code::InvalidArgument,
-    };
-    tonic::Status::new(code, refusal.to_string())
-}
-
-fn trailers(status: &tonic::Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    if status.add_header(&mut trailers).is_err() {
-        trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("13"));
-    }
-    trailers
-}
-
-/// Decodes the requests of either variant.
-struct Requests {
-    mode: Mode,
-}
-
-impl Decoder for Requests {
-    type Item = Incoming;
-    type Error = tonic::Status;
-
-    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<Incoming>, tonic::Status> {
-        let incoming = Incoming::decode(self.mode, bytes);
-        let malformed = |e| tonic::Status::invalid_argument(format!("malformed request: {e}"));
-        incoming.map(Some).map_err(malformed)
-    }
-
-    fn buffer_settings(&self) -> BufferSettings {
-        // Most requests are ACKs of some dozen bytes; the buffer grows for those that are not.
-        BufferSettings::new(1_024, 8_192)
     }
 }
 

@@ -17,158 +17,18 @@
 #[doc(hidden)]
 pub mod client;
 
-use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+mod message;
+
+use std::{sync::Arc, time::Duration};
 
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{
-    Changed, Resource, ResourceType, View,
+    Bundle, Bundles, Changed, ResourceType, View, Witness,
     limits::{Limits, Refusal},
     subscription::{Plan, Subscription, Verdict},
 };
-
-/// The protocol variant of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Incremental xDS.
-    Delta,
-    /// State of the world.
-    Sotw,
-}
-
-/// A request, whichever variant it is of.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Request {
-    /// As sent; may be empty on a stream of one type.
-    pub type_url: String,
-    /// Of the response that is answered; empty: none.
-    pub nonce: String,
-    /// What the client says when it rejects that response.
-    pub error: Option<String>,
-    /// What it subscribes to.
-    pub ask: Ask,
-}
-
-/// The subscription part of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
-    /// Changes of the subscription.
-    Delta {
-        /// Names from now on.
-        subscribe: Vec<String>,
-        /// Names no longer.
-        unsubscribe: Vec<String>,
-        /// What the client has from an earlier stream, name to version. Only looked at in the first request of a type.
-        initial: HashMap<String, String>,
-    },
-    /// The whole subscription.
-    Sotw {
-        /// All names.
-        names: Vec<String>,
-        /// What the client has.
-        version: String,
-    },
-}
-
-impl Default for Ask {
-    fn default() -> Self {
-        Self::Delta {
-            subscribe: Vec::new(),
-            unsubscribe: Vec::new(),
-            initial: HashMap::new(),
-        }
-    }
-}
-
-/// What has to happen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// A response goes to the client.
-    Send(Response),
-    /// The client took a response.
-    Acked {
-        /// Of this type.
-        kind: ResourceType,
-    },
-    /// The client rejected a response.
-    Rejected {
-        /// Of this type.
-        kind: ResourceType,
-        /// The resources at fault, as far as the text names them; else all that were in the response.
-        names: Vec<Arc<str>>,
-        /// One of these is rejected in this version for the first time; else nothing is known now that was not before.
-        fresh: bool,
-        /// The client's words.
-        error: Arc<str>,
-    },
-    /// By what this client said, and others did not say, a resource has become bad, or good again.
-    Ruled(ResourceType, Arc<Resource>),
-    /// The stream is to be told when this name changes.
-    Follow(ResourceType, Arc<str>),
-    /// No longer.
-    Unfollow(ResourceType, Arc<str>),
-    /// The stream is to be told of every change of this type.
-    FollowAll(ResourceType),
-    /// No longer, but for the names that it follows.
-    UnfollowAll(ResourceType),
-}
-
-/// A request that ends its stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refused {
-    /// Why.
-    pub why: Refusal,
-    /// What it made necessary until then: it may have been a verdict, and have given names up, before it went too far.
-    pub done: Vec<Action>,
-}
-
-/// A response, not yet encoded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Response {
-    /// The protocol variant that it is for.
-    pub mode: Mode,
-    /// Its type.
-    pub type_url: Cow<'static, str>,
-    /// `version_info` or `system_version_info`.
-    pub version: Arc<str>,
-    /// Its number on the stream.
-    pub nonce: u64,
-    /// Sorted by name.
-    pub resources: Arc<[Arc<Resource>]>,
-    /// Sorted; always empty in state of the world.
-    pub removed: Arc<[Arc<str>]>,
-}
-
-/// How far the client is with a resource.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum State {
-    /// It asked; nothing was said yet.
-    #[default]
-    Waiting,
-    /// Sent, no answer yet.
-    Sent,
-    /// It took it.
-    Acked,
-    /// It rejected it.
-    Rejected,
-    /// It was told that no such thing exists.
-    Absent,
-}
-
-/// One resource as the client has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// Its type.
-    pub kind: ResourceType,
-    /// Its name.
-    pub name: Arc<str>,
-    /// The version sent last.
-    pub version: Option<Arc<str>>,
-    /// How far the client is with it.
-    pub state: State,
-    /// Its words when it rejected it.
-    pub error: Option<Arc<str>>,
-}
+pub use message::{Action, Ask, Mode, Refused, Request, Response, State, Status};
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -177,8 +37,11 @@ pub struct Stream {
     /// `None`: aggregated.
     only: Option<ResourceType>,
     limits: Arc<Limits>,
+    bundles: Arc<Bundles>,
     /// The client knows of TTLs.
     expires: bool,
+    /// Whose word it is that comes by it.
+    witness: Witness,
     /// In the order of types.
     subscriptions: Vec<Subscription>,
     nonce: u64,
@@ -193,7 +56,9 @@ impl Stream {
             mode,
             only,
             limits,
+            bundles: Arc::default(),
             expires: false,
+            witness: Witness::default(),
             subscriptions: Vec::new(),
             nonce: 0,
             wave: 0,
@@ -204,6 +69,20 @@ impl Stream {
     #[must_use]
     pub fn with_ttl(mut self, known: bool) -> Self {
         self.expires = known;
+        self
+    }
+
+    /// The same for the client of a node that can be told from others.
+    #[must_use]
+    pub fn of(mut self, node: Witness) -> Self {
+        self.witness = node;
+        self
+    }
+
+    /// The same, which shares what it sends with the other streams that have these.
+    #[must_use]
+    pub fn with_bundles(mut self, bundles: Arc<Bundles>) -> Self {
+        self.bundles = bundles;
         self
     }
 
@@ -244,11 +123,11 @@ impl Stream {
                 }
             },
         };
-        let limits = self.limits.clone();
+        let (limits, witness) = (self.limits.clone(), self.witness);
         let subscription = self.subscription(kind);
         let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(words).into());
         let mut judged = match request.nonce.parse() {
-            Ok(nonce) => subscription.verdict(nonce, error.as_ref()),
+            Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness),
             Err(_) => None,
         };
         let ruled = judged.as_mut().map(|v| std::mem::take(&mut v.ruled));
@@ -438,7 +317,7 @@ impl Stream {
                 continue;
             }
             let wave = if plan.changes() { self.wave } else { 0 };
-            let Some(batch) = subscription.commit(plan) else {
+            let Some(batch) = subscription.commit(plan, view, &self.bundles) else {
                 settled = true;
                 continue;
             };
@@ -481,19 +360,18 @@ impl Stream {
 /// What identifies the state of a type: the view's word, or a hash of what is sent.
 pub(super) fn version_of(
     kind: ResourceType,
-    resources: &[Arc<Resource>],
+    resources: &Bundle,
     removed: &[Arc<str>],
     view: &dyn View,
 ) -> Arc<str> {
     if let Some(version) = view.type_version(kind) {
         return version;
     }
-    let mut digests = Vec::with_capacity(8 * resources.len());
-    for resource in resources {
-        digests.extend(resource.digest.to_le_bytes());
+    if removed.is_empty() {
+        return resources.version().clone();
     }
     let mut hash = Xxh3::new();
-    hash.update(&digests);
+    hash.update(resources.version().as_bytes());
     for name in removed {
         hash.update(b"\0");
         hash.update(name.as_bytes());

@@ -25,7 +25,7 @@ use refresh::dress;
 pub(super) use verdict::Verdict;
 
 use super::{
-    Resource, ResourceType, View,
+    Bundle, Bundles, Resource, ResourceType, View,
     stream::{Mode, State, Status},
     ttl::Beats,
 };
@@ -82,7 +82,7 @@ struct InFlight {
     nonce: u64,
     /// The last wave that it may hold changes of; 0: it only answers.
     wave: u64,
-    resources: Arc<[Arc<Resource>]>,
+    resources: Arc<Bundle>,
     removed: Arc<[Arc<str>]>,
     /// In a full list: what is new in it, if anything is.
     updated: Vec<Arc<str>>,
@@ -224,7 +224,12 @@ impl Subscription {
                 (Some(_), _) => &mut plan.upserts,
                 (None, Some(_)) => &mut plan.removals,
                 (None, None) if asked && !told => &mut plan.answers,
-                (None, None) => continue,
+                (None, None) => {
+                    if entry.is_none() {
+                        view.unused(self.kind, &name);
+                    }
+                    continue;
+                }
             };
             group.push(Item {
                 name,
@@ -258,14 +263,20 @@ impl Subscription {
     }
 
     /// Takes a plan as sent and gives what the response contains; `None` where this variant has no words for it.
-    pub(super) fn commit(&mut self, plan: Plan) -> Option<Batch> {
+    pub(super) fn commit(
+        &mut self,
+        plan: Plan,
+        view: &dyn View,
+        bundles: &Bundles,
+    ) -> Option<Batch> {
         let due = std::mem::take(&mut self.due);
         let notes_updates = self.is_full() || self.kind == ResourceType::Cluster;
-        let mut resources = Vec::with_capacity(plan.upserts.len() + plan.answers.len());
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, mut unasked) = (false, false);
         let mut items = plan.into_items();
         self.add_refreshed(&mut items);
+        let resources = items.iter().filter_map(|item| item.resource.as_ref());
+        let mut resources = bundles.share(resources);
         let mut walk = self.entries.walk();
         for Item { name, resource, .. } in items {
             if let Some(rejection) = self.rejected.get_mut(&name) {
@@ -280,10 +291,9 @@ impl Subscription {
                 match entry {
                     // It has no content: what the client has stays what was sent.
                     Some(entry) if new.is_heartbeat() => entry.state = State::Sent,
-                    Some(entry) => entry.send(new.clone()),
-                    None => fresh.push(Entry::of(new.clone(), State::Sent)),
+                    Some(entry) => entry.send(new),
+                    None => fresh.push(Entry::of(new, State::Sent)),
                 }
-                resources.push(new);
                 continue;
             }
             if let Some(entry) = entry {
@@ -300,8 +310,7 @@ impl Subscription {
         }
         self.entries.add(fresh);
         if unasked {
-            self.entries
-                .retain(|entry| entry.asked || entry.state != State::Absent);
+            self.retain(view, |entry| entry.asked || entry.state != State::Absent);
         }
         // State of the world has no removals. For listeners and clusters they show by what is left out of the full
         // list; for the other types nothing can be said.
@@ -314,26 +323,33 @@ impl Subscription {
             return None;
         }
         if self.is_full() {
-            resources = self
-                .entries
-                .iter()
-                .filter_map(Entry::sent)
-                .cloned()
-                .collect();
+            resources = bundles.share(self.entries.iter().filter_map(Entry::sent));
         }
         if self.mode == Mode::Sotw {
             removed.clear();
         }
         Some(Batch {
-            resources: resources.into(),
+            resources,
             removed: removed.into(),
             updated,
         })
     }
 
+    /// Forgets names but for some.
+    fn retain(&mut self, view: &dyn View, keep: impl Fn(&Entry) -> bool) {
+        let kind = self.kind;
+        self.entries.retain(|entry| {
+            let kept = keep(entry);
+            if !kept {
+                view.unused(kind, entry.name());
+            }
+            kept
+        });
+    }
+
     /// Notes that a batch left under this nonce, with changes up to this wave.
     pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
-        for resource in &*batch.resources {
+        for resource in &**batch.resources {
             self.note_ttl(resource);
         }
         self.in_flight = Some(InFlight {

@@ -3,18 +3,12 @@
 //! Delta and state-of-the-world responses have the same field numbers for version, resources, type and nonce, so one
 //! encoder writes both.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-};
-
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::ControlPlane;
 use prost::Message;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::{
-    Resource, put_field,
+    put_field,
     stream::{Mode, Response},
 };
 
@@ -24,42 +18,25 @@ const PREFIX: usize = 5;
 /// Resources below this many bytes in all are copied behind the head: one frame costs more than the copy.
 const COPIED: usize = 2 * 1024;
 
-/// How many joined batches are kept for the streams that have yet to send them.
-const KEPT: usize = 16;
-
-/// Batches of resources joined lately. A change that reaches a thousand streams is joined once and not a thousand
-/// times.
+/// Writes responses.
 #[derive(Debug, Default)]
-pub struct Batches {
-    joined: Mutex<VecDeque<Joined>>,
+pub struct Encoder {
     /// The `ControlPlane` message of every response; empty: none.
     control_plane: Vec<u8>,
 }
 
-#[derive(Debug)]
-struct Joined {
-    key: u128,
-    resources: Arc<[Arc<Resource>]>,
-    bytes: Bytes,
-}
-
-impl Batches {
-    /// Those of a server that calls itself this.
+impl Encoder {
+    /// That of a server that calls itself this.
     pub fn of(identifier: &str) -> Self {
         let identifier = identifier.to_owned();
         Self {
             control_plane: ControlPlane { identifier }.encode_to_vec(),
-            ..Self::default()
         }
     }
 
     /// The gRPC message of a response, in pieces to be sent in order.
     pub fn encode(&self, response: &Response) -> (Bytes, Option<Bytes>) {
-        let len: usize = response
-            .resources
-            .iter()
-            .map(|resource| resource.entry_len(response.mode))
-            .sum();
+        let len = response.resources.entries_len(response.mode);
         let mut head = BytesMut::with_capacity(256 + if len < COPIED { len } else { 0 });
         head.put_bytes(0, PREFIX);
         put_field(&mut head, 1, response.version.as_bytes());
@@ -75,15 +52,13 @@ impl Batches {
             };
             put_field(&mut head, number, &self.control_plane);
         }
-        let rest = match &*response.resources {
-            [one] if len >= COPIED => Some(entry(response.mode, one)),
-            _ if len >= COPIED => Some(self.join(response, len)),
-            few => {
-                for resource in few {
-                    head.put_slice(&entry(response.mode, resource));
-                }
-                None
+        let rest = if len < COPIED {
+            for resource in &**response.resources {
+                head.put_slice(&resource.entry(response.mode));
             }
+            None
+        } else {
+            Some(response.resources.entries(response.mode))
         };
         let total = head.len() - PREFIX + rest.as_ref().map_or(0, Bytes::len);
         // Not even a response of everything comes near 4 GiB.
@@ -93,54 +68,6 @@ impl Batches {
         }
         (head.freeze(), rest)
     }
-
-    fn join(&self, response: &Response, len: usize) -> Bytes {
-        let key = key(response);
-        let same = |joined: &Joined| {
-            joined.key == key
-                && joined.resources.len() == response.resources.len()
-                && joined
-                    .resources
-                    .iter()
-                    .zip(&*response.resources)
-                    .all(|(a, b)| Arc::ptr_eq(a, b))
-        };
-        let mut kept = self.joined.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(joined) = kept.iter().find(|joined| same(joined)) {
-            return joined.bytes.clone();
-        }
-        let mut bytes = BytesMut::with_capacity(len);
-        for resource in &*response.resources {
-            bytes.put_slice(&entry(response.mode, resource));
-        }
-        let bytes = bytes.freeze();
-        if kept.len() >= KEPT {
-            kept.pop_front();
-        }
-        kept.push_back(Joined {
-            key,
-            resources: response.resources.clone(),
-            bytes: bytes.clone(),
-        });
-        bytes
-    }
-}
-
-fn entry(mode: Mode, resource: &Resource) -> Bytes {
-    match mode {
-        Mode::Delta => resource.delta_entry(),
-        Mode::Sotw => resource.sotw_entry(),
-    }
-}
-
-/// Tells batches apart; equal ones are compared in full before they count as such.
-fn key(response: &Response) -> u128 {
-    let mut addresses = Vec::with_capacity(1 + 8 * response.resources.len());
-    addresses.push(u8::from(response.mode == Mode::Delta));
-    for resource in &*response.resources {
-        addresses.extend(Arc::as_ptr(resource).addr().to_ne_bytes());
-    }
-    xxh3_128(&addresses)
 }
 
 #[cfg(test)]

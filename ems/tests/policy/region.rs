@@ -164,8 +164,7 @@ impl Region {
         let nodes = self.server.nodes().list().into_iter();
         nodes
             .flat_map(|node| node.resources)
-            .filter(|resource| !resource.error.is_empty())
-            .map(|resource| format!("{}: {}", resource.name, resource.error))
+            .filter_map(|resource| Some(format!("{}: {}", resource.name, resource.error?)))
             .collect()
     }
 

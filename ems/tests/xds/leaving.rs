@@ -58,6 +58,10 @@ async fn who_is_not_yet_sent_away_is_served() {
         .delta_aggregated_resources(ReceiverStream::new(queue))
         .await;
     assert!(again.is_err());
+    for (page, status) in [("/readyz", 503), ("/healthz", 200)] {
+        let answer = ems.call("GET", page).send().unwrap();
+        assert_eq!(answer.status, status, "{page}: {}", answer.body);
+    }
     ems.put_endpoint("pay", "1", 7001).unwrap();
     for (client, _) in &mut clients[1..] {
         assert_eq!(names(&client.next_acked().await), ["pay.eu"]);

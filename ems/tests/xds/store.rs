@@ -122,6 +122,13 @@ async fn a_record_that_cannot_be_read_is_set_aside_alone() {
     assert_eq!(keys, ["services/bad"], "{health}");
     let reason = aside["services/bad"].as_str();
     assert!(reason.is_some_and(|reason| !reason.is_empty()), "{health}");
+    let log = ems.log();
+    let said = log.lines().filter(|line| line.contains("is set aside"));
+    let said: Vec<_> = said.collect();
+    assert_eq!(said.len(), 1, "{log}");
+    for part in ["services/bad", reason.unwrap()] {
+        assert!(said[0].contains(part), "{said:?}");
+    }
     let counted = || ems.metric("ems_quarantined_records", "").unwrap();
     assert!((counted() - 1.0).abs() < f64::EPSILON);
 

@@ -918,7 +918,7 @@ pub struct Rejection {
     /// The words of the Envoy that rejected it first.
     #[prost(string, tag = "4")]
     pub error: ::prost::alloc::string::String,
-    /// Whether Envoys that come are sent the version before, which was good.
+    /// Whether there is a version before it that was good, for Envoys that cannot use this one and have nothing else.
     #[prost(bool, tag = "5")]
     pub former_served: bool,
 }

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::stage;
 
 /// An Envoy that cannot check health by TCP.
-fn picky(region: &Region) -> Envoy {
+fn picky(region: &Region, name: &str) -> Envoy {
     let node = Node {
-        name: "picky".to_owned(),
+        name: name.to_owned(),
         envoy_arguments: vec![
             "--disable-extensions".to_owned(),
             "envoy.health_checkers/envoy.health_checkers.tcp".to_owned(),
@@ -28,7 +28,7 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
     let us = Region::start("us").unwrap();
     us.ems.put_service("shop", json!({})).unwrap();
     let _shop = stage::endpoint(&us, "shop", "one");
-    let first = picky(&us);
+    let first = picky(&us, "first");
     stage::reaches(&first, "shop", "us", "one");
     assert_eq!(rejected(&us), Value::Null);
 
@@ -46,6 +46,8 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
         marks[0]["error"].as_str().unwrap().contains(words),
         "{marks}"
     );
+    let counted = || us.ems.metric("ems_rejected_resources", "type=\"cluster\"");
+    assert!((counted().unwrap() - 1.0).abs() < f64::EPSILON);
     for command in [&["status"][..], &["get", "services", "shop"]] {
         let text = us.ems.run(command.iter().copied()).unwrap();
         assert!(
@@ -54,10 +56,13 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
         );
     }
 
-    // Both the Envoy that comes back and one that could take it get what was good before.
+    // The Envoy that comes back gets what was good before, and so does one that comes and rejects it too.
     drop(first);
-    let again = picky(&us);
+    let again = picky(&us, "first");
     stage::reaches(&again, "shop", "us", "one");
+    let second = picky(&us, "second");
+    stage::reaches(&second, "shop", "us", "one");
+    // From then on nobody is asked any more, not even one that could take it.
     stage::reaches(&us.host, "shop", "us", "one");
     let checks = || {
         us.host
@@ -82,4 +87,5 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
     })
     .unwrap();
     eventually("the record to be good", || rejected(&us) == Value::Null).unwrap();
+    assert!(counted().unwrap().abs() < f64::EPSILON);
 }

@@ -4,7 +4,9 @@ use super::*;
 use crate::{
     record::{CallerPattern, Service},
     registry::Affected,
-    resources::tests::world::{World, metadata, put_region, put_service, region, service, text},
+    resources::tests::world::{
+        World, metadata, put_region, put_service, region, rejects, service, text,
+    },
     xds::{Source, View},
 };
 
@@ -150,11 +152,13 @@ fn a_filter_config_that_all_reject_is_not_for_newcomers() {
     );
     let bad = config(&one);
     assert!(!Arc::ptr_eq(&good, &bad));
-    assert!(bad.fate().reject(&"no such limit".into()));
+    assert!(rejects("one", &bad, "no such limit"));
+    assert!(Arc::ptr_eq(&config(&one), &bad), "one may be the odd one");
+    rejects("two", &bad, "no such limit either");
     let changed = world.resources.ruled(ResourceType::ExtensionConfig, &bad);
     assert!(changed.is_empty());
     let other = sidecar(&world, "web");
-    assert!(config(&other).fate().reject(&"no such limit".into()));
+    assert!(rejects("three", &config(&other), "no such limit"));
     let rejections = || {
         let all = world.resources.rejections().into_iter();
         all.map(|r| (r.name, r.error)).collect::<Vec<_>>()
@@ -186,7 +190,7 @@ fn a_filter_config_that_all_reject_is_not_for_newcomers() {
     // The next version is another matter.
     allow(&world, "payments", &["orders"]);
     let next = config(&one);
-    assert!(next.fate().reject(&"words".into()));
+    assert!(rejects("one", &next, "words") && !rejects("two", &next, "words"));
     assert!(Arc::ptr_eq(&config(&one), &bad));
     allow(&world, "payments", &[]);
     assert_eq!(rejections(), []);
@@ -207,7 +211,7 @@ fn what_is_kept_for_nobody_is_limited() {
     }
     allow(&world, "payments", &[]);
     for view in &views {
-        config(view).fate().reject(&"bad".into());
+        rejects("one", &config(view), "bad");
     }
     drop(views);
     assert_eq!(world.resources.0.alike.len(), KEPT);

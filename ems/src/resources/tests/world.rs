@@ -96,11 +96,23 @@ impl World {
         self.view("host", &[], false)
     }
 
+    /// A host of this node id.
+    pub(crate) fn named(&self, id: &str) -> Arc<dyn View> {
+        let mut node = node("host", &[], false);
+        node.id = id.into();
+        self.resources.view(&node).unwrap()
+    }
+
     pub(crate) fn apply(&self, change: Affected) -> Vec<String> {
         let changed = self.resources.apply(&[change.into()]);
         let names = changed.iter();
         names.map(|(kind, name)| format!("{kind} {name}")).collect()
     }
+}
+
+/// A node rejects a resource. True: that makes it bad.
+pub(crate) fn rejects(node: &str, resource: &Resource, words: &str) -> bool {
+    resource.fate().reject(Witness::of(node), &words.into())
 }
 
 pub(crate) fn service(name: &str) -> Service {

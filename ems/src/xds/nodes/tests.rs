@@ -1,11 +1,11 @@
 //! What is shown of nodes.
 
-use std::{collections::HashMap, time::Duration};
-
-use envoy_types::pb::{
-    envoy::{config::core::v3::BuildVersion, r#type::v3::SemanticVersion},
-    google::protobuf::Value,
+use std::{
+    collections::HashMap,
+    time::{Duration, UNIX_EPOCH},
 };
+
+use envoy_types::pb::envoy::{config::core::v3::BuildVersion, r#type::v3::SemanticVersion};
 
 use super::*;
 use crate::xds::{
@@ -14,23 +14,7 @@ use crate::xds::{
     stream::{Ask, Mode, Request},
 };
 
-fn string(text: &str) -> Value {
-    Value {
-        kind: Some(Kind::StringValue(text.into())),
-    }
-}
-
 fn envoy(id: &str) -> Node {
-    let mesh = [("kind", "sidecar"), ("service", "orders"), ("region", "us")];
-    let mesh = Struct {
-        fields: mesh
-            .into_iter()
-            .map(|(k, v)| (k.into(), string(v)))
-            .collect(),
-    };
-    let mesh = Value {
-        kind: Some(Kind::StructValue(mesh)),
-    };
     Node {
         id: id.into(),
         user_agent_name: "envoy".into(),
@@ -42,9 +26,6 @@ fn envoy(id: &str) -> Node {
             }),
             metadata: None,
         })),
-        metadata: Some(Struct {
-            fields: HashMap::from([("isthmus".into(), mesh)]),
-        }),
         ..Node::default()
     }
 }
@@ -64,8 +45,9 @@ fn session(node: &Node, at: u64, kind: ResourceType) -> Arc<Session> {
     };
     stream.on_request(request, &memory).unwrap();
     let at = UNIX_EPOCH + Duration::from_secs(at);
-    let node = identify(node, at, &Limits::default()).unwrap();
-    Arc::new(Session::new(node, stream))
+    let mut known = identify(node, at, &Limits::default()).unwrap();
+    known.labels = vec![("kind", "sidecar".into())];
+    Arc::new(Session::new(known, stream))
 }
 
 #[test]
@@ -80,33 +62,25 @@ fn streams_of_a_node_are_one() {
     let [unnamed, node] = listed.as_slice() else {
         panic!("{listed:?}")
     };
-    assert_eq!((&*unnamed.kind, &*unnamed.user_agent), ("", ""));
-    assert_eq!(
-        (&*node.kind, &*node.service, &*node.region),
-        ("sidecar", "orders", "us")
-    );
+    assert_eq!((&*unnamed.id, &*unnamed.user_agent), ("", ""));
+    assert_eq!(node.labels, [("kind", "sidecar".to_owned())]);
     assert_eq!((&*node.user_agent, node.rejections), ("envoy/1.40.0", 1));
-    assert_eq!(node.connected_at.unwrap().seconds, 10);
+    assert_eq!(node.connected_at, UNIX_EPOCH + Duration::from_secs(10));
     let resources: Vec<_> = node
         .resources
         .iter()
         .map(|r| {
-            let kind = ResourceType::from_type_url(&r.type_url).unwrap();
-            format!(
-                "{kind} {}={} {}",
-                r.name,
-                r.version,
-                r.state().as_str_name()
-            )
+            let version = r.version.as_deref().unwrap_or_default();
+            format!("{} {}={version} {:?}", r.kind, r.name, r.state)
         })
         .collect();
     assert_eq!(
         resources,
         [
-            "cluster a=1 sent",
-            "cluster b= absent",
-            "endpoints a=1 sent",
-            "endpoints b= absent"
+            "cluster a=1 Sent",
+            "cluster b= Absent",
+            "endpoints a=1 Sent",
+            "endpoints b= Absent"
         ]
     );
     for id in 1..4 {
@@ -137,21 +111,9 @@ fn what_a_node_says_of_itself_is_limited() {
         name_bytes: 16,
         ..Limits::default()
     };
-    let mesh = |field: &str, text: String| {
-        let mut node = envoy("n");
-        let outer = &mut node.metadata.as_mut().unwrap().fields;
-        let Some(Kind::StructValue(mesh)) = &mut outer.get_mut("isthmus").unwrap().kind else {
-            panic!("no struct")
-        };
-        mesh.fields.insert(field.into(), string(&text));
-        node
-    };
     type Make<'a> = &'a dyn Fn(String) -> Node;
-    let cases: [(&str, Make<'_>); 5] = [
+    let cases: [(&str, Make<'_>); 2] = [
         ("id", &|text| envoy(&text)),
-        ("kind", &|text| mesh("kind", text)),
-        ("service", &|text| mesh("service", text)),
-        ("region", &|text| mesh("region", text)),
         ("user agent", &|text| Node {
             user_agent_name: text,
             user_agent_version_type: None,

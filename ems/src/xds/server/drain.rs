@@ -27,4 +27,9 @@ impl Server {
         // Those that came in just before the door was closed.
         self.hub.close(|_| true);
     }
+
+    /// Whether streams are being sent away, and none let in.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
 }

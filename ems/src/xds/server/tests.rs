@@ -1,7 +1,12 @@
 //! The door: who is let in.
 
-use std::task::Waker;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
 
+use bytes::Bytes;
 use futures::stream;
 use http_body::Body as _;
 

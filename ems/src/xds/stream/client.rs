@@ -453,7 +453,7 @@ impl Client {
         assert!(known.open.is_none(), "two in flight: {response:?}");
         assert!(!response.version.is_empty(), "{response:?}");
         let mut seen = BTreeSet::new();
-        for resource in &*response.resources {
+        for resource in &**response.resources {
             let (name, version) = (resource.name().to_string(), resource.version().to_string());
             assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
             if resource.is_heartbeat() {

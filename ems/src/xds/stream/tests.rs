@@ -16,13 +16,14 @@
 mod aggregated;
 mod delta;
 mod property;
+mod rejection;
 mod sotw;
 mod ttl;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::*;
-use crate::xds::memory::Memory;
+use crate::xds::{Resource, memory::Memory};
 
 /// Runs a script.
 pub(super) fn check(mode: Mode, script: &[&str]) {
@@ -342,5 +343,66 @@ fn types_of_a_stream() {
         let mut stream = Stream::new(Mode::Delta, only, Arc::new(Limits::default()));
         let answer = stream.on_request(request(type_url), &Memory::default());
         assert_eq!(answer.is_err(), refused, "{only:?} {type_url}");
+    }
+}
+
+/// A source that is told what nobody needs.
+struct Noting(Memory, std::sync::Mutex<BTreeSet<String>>);
+
+impl View for Noting {
+    fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+        self.1.lock().unwrap().remove(name);
+        self.0.get(kind, name)
+    }
+
+    fn unused(&self, _kind: ResourceType, name: &str) {
+        self.1.lock().unwrap().insert(name.to_owned());
+    }
+
+    fn wildcard(&self, kind: ResourceType) -> Vec<Arc<str>> {
+        self.0.wildcard(kind)
+    }
+
+    fn covers(&self, kind: ResourceType, name: &str) -> bool {
+        self.0.covers(kind, name)
+    }
+}
+
+/// After each line: the names that were given back and not looked at since.
+#[test]
+fn names_are_given_back() {
+    let delta = [
+        ("cds +a +b +x", ""),
+        ("cds ack -b -x", "b x"),
+        ("cds +b", "x"),
+        ("cds ack -b +b", "x"),
+        ("cds ack +*", "x"),
+        // The wildcard covers it.
+        ("cds ack -a", "x"),
+        ("cds ack", "x"),
+        ("cds -*", "a c x"),
+        ("cds -b", "a b c x"),
+    ];
+    let sotw = [
+        ("eds a b x", ""),
+        ("eds ack a", "b x"),
+        ("eds a b", "x"),
+        ("eds ack c", "a b x"),
+    ];
+    for (mode, lines) in [(Mode::Delta, &delta[..]), (Mode::Sotw, &sotw)] {
+        let mut driver = Driver::new(mode, Limits::default());
+        driver.run("write cds:a=1 cds:b=1 cds:c=1 eds:a=1 eds:b=1 eds:c=1");
+        let view = Noting(driver.memory.clone(), Default::default());
+        for (line, expected) in lines {
+            let (kind, words) = line.split_once(' ').unwrap();
+            let request = driver.request(kind, words.split(' '));
+            for action in driver.stream.on_request(request, &view).unwrap() {
+                if let Action::Send(response) = action {
+                    driver.nonces.insert(kind.to_owned(), response.nonce);
+                }
+            }
+            let given_back: Vec<_> = view.1.lock().unwrap().iter().cloned().collect();
+            assert_eq!(given_back.join(" "), *expected, "{mode:?} {line}");
+        }
     }
 }

@@ -37,16 +37,16 @@ impl Subscription {
         if joins || legacy {
             self.join_wildcard(returning, view, actions);
         }
-        self.forget(unsubscribe.iter().map(|name| &**name), actions);
+        self.forget(unsubscribe.iter().map(|name| &**name), view, actions);
         let names = subscribe.into_iter().filter(|name| name != WILDCARD);
         self.want(names, returning, limits, actions)?;
         // After names are asked for: what the client had by the wildcard it still has. Who leaves and joins at once may
         // have everything, and has to hear of what is gone.
         if leaves && !joins {
-            self.leave_wildcard(actions);
+            self.leave_wildcard(view, actions);
         }
         if first && !self.wildcard {
-            self.drop_unasked();
+            self.drop_unasked(view);
         }
         Ok(())
     }
@@ -75,11 +75,11 @@ impl Subscription {
             .filter(|name| names.binary_search_by(|n| (**n).cmp(name)).is_err())
             .cloned()
             .collect();
-        self.forget(gone.iter().map(|name| &**name), actions);
+        self.forget(gone.iter().map(|name| &**name), view, actions);
         names.retain(|name| !self.entries.get(name).is_some_and(|entry| entry.asked));
         self.want(names, false, limits, actions)?;
         if !wildcard {
-            self.leave_wildcard(actions);
+            self.leave_wildcard(view, actions);
         }
         // A client that comes back with everything it needs: only where the server alone decides what that is.
         if first && self.wildcard && self.is_full() && !self.named && !version.is_empty() {
@@ -141,7 +141,12 @@ impl Subscription {
     }
 
     /// Drops names that the client asks for no longer.
-    fn forget<'a>(&mut self, names: impl Iterator<Item = &'a str>, actions: &mut Vec<Action>) {
+    fn forget<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+        view: &dyn View,
+        actions: &mut Vec<Action>,
+    ) {
         let mut gone = Vec::new();
         for name in names {
             if let Some(entry) = self.entries.get_mut(name)
@@ -160,7 +165,7 @@ impl Subscription {
             return;
         }
         if !self.wildcard {
-            self.drop_unasked();
+            self.drop_unasked(view);
             return;
         }
         // The client cannot tell whether the wildcard covers the name: it has to be told either way, where there are
@@ -190,7 +195,7 @@ impl Subscription {
         self.mark(view.wildcard(self.kind), why, 0);
     }
 
-    fn leave_wildcard(&mut self, actions: &mut Vec<Action>) {
+    fn leave_wildcard(&mut self, view: &dyn View, actions: &mut Vec<Action>) {
         if std::mem::replace(&mut self.wildcard, false) {
             match self.within.take() {
                 Some(names) => {
@@ -201,14 +206,22 @@ impl Subscription {
                 }
                 None => actions.push(Action::UnfollowAll(self.kind)),
             }
-            self.drop_unasked();
+            self.drop_unasked(view);
         }
     }
 
-    fn drop_unasked(&mut self) {
-        let (entries, dirty) = (&mut self.entries, &mut self.dirty);
-        entries.retain(|entry| entry.asked);
-        dirty.retain(|name, _| entries.get(name).is_some());
+    fn drop_unasked(&mut self, view: &dyn View) {
+        self.retain(view, |entry| entry.asked);
+        let (entries, dirty) = (&self.entries, &mut self.dirty);
+        let kind = self.kind;
+        dirty.retain(|name, _| {
+            let kept = entries.get(name).is_some();
+            if !kept {
+                // It may have been looked at, and had to wait.
+                view.unused(kind, name);
+            }
+            kept
+        });
         self.rejected.retain(|name, _| entries.get(name).is_some());
         if let Some(beats) = &mut self.beats {
             beats.retain(|name| entries.get(name).is_some());

@@ -18,6 +18,8 @@ pub(super) struct Entry {
     /// What was sent last; while there is no such thing, a bare name.
     resource: Arc<Resource>,
     sent: bool,
+    /// The client took this version of it or one before.
+    has: bool,
     pub(super) asked: bool,
     pub(super) state: State,
 }
@@ -28,6 +30,7 @@ impl Entry {
         Self {
             resource: Arc::new(Resource::remembered(name, Arc::default())),
             sent: false,
+            has: false,
             asked: false,
             state: State::Waiting,
         }
@@ -38,6 +41,7 @@ impl Entry {
         Self {
             resource,
             sent: true,
+            has: state == State::Acked,
             asked: false,
             state,
         }
@@ -66,7 +70,20 @@ impl Entry {
             self.resource = Arc::new(Resource::remembered(self.name().clone(), Arc::default()));
         }
         self.sent = false;
+        self.has = false;
         self.state = State::Absent;
+    }
+
+    /// Notes that the client took what was sent.
+    pub(super) fn take(&mut self) {
+        self.has = true;
+        self.state = State::Acked;
+    }
+
+    /// Notes that the client rejected what was sent. True: it has nothing else.
+    pub(super) fn reject(&mut self) -> bool {
+        self.state = State::Rejected;
+        !self.has
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::due::Due;
-use crate::xds::Resource;
+use crate::xds::{Bundle, Resource};
 
 /// One name and what there is to say about it.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl Plan {
 /// What is sent by one response.
 #[derive(Debug)]
 pub(in crate::xds) struct Batch {
-    pub(in crate::xds) resources: Arc<[Arc<Resource>]>,
+    pub(in crate::xds) resources: Arc<Bundle>,
     pub(in crate::xds) removed: Arc<[Arc<str>]>,
     /// Of clusters, and in a full list: the names whose content differs from what the client had.
     pub(in crate::xds) updated: Vec<Arc<str>>,

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Entry, Subscription, due::Why, refresh::dress};
 use crate::xds::{
-    Resource, View,
+    Bundle, Resource, View,
     limits::{Limits, Refusal},
     stream::{Action, State, version_of},
 };
@@ -51,18 +51,19 @@ impl Subscription {
         actions: &mut Vec<Action>,
     ) {
         let items = self.plan(view).into_items();
-        let resources: Vec<_> = items.iter().filter_map(|i| i.resource.clone()).collect();
+        let resources: Bundle = items.iter().filter_map(|i| i.resource.clone()).collect();
         let expires = resources.iter().any(|r| r.ttl().is_some());
         if expires || *version_of(self.kind, &resources, &[], view) != *version {
             self.mark(items.into_iter().map(|item| item.name), Why::Asked, 0);
             return;
         }
         self.due = false;
-        for resource in &resources {
+        for resource in &*resources {
             self.taken_before(resource, actions);
         }
+        let taken = resources.iter().cloned();
         self.entries
-            .add(resources.into_iter().map(|r| Entry::of(r, State::Acked)));
+            .add(taken.map(|resource| Entry::of(resource, State::Acked)));
     }
     /// A client has what it took, also if it took it from another server or before this one was started.
     fn taken_before(&self, resource: &Arc<Resource>, actions: &mut Vec<Action>) {

@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use super::{Entry, InFlight, Rejection, Subscription, blame::mentions};
-use crate::xds::{Resource, stream::State};
+use super::{Entry, InFlight, Rejection, Subscription, blame::mentions, due::Why};
+use crate::xds::{Resource, Witness};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
@@ -27,6 +27,7 @@ impl Subscription {
         &mut self,
         nonce: u64,
         error: Option<&Arc<str>>,
+        by: Witness,
     ) -> Option<Verdict> {
         if self.in_flight.as_ref()?.nonce != nonce {
             return None;
@@ -41,6 +42,7 @@ impl Subscription {
         let (blamed, certain) = self.blame(&in_flight, error);
         let mut fresh = false;
         let mut ruled = Vec::new();
+        let mut left_with_nothing = Vec::new();
         for name in &blamed {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
@@ -48,7 +50,9 @@ impl Subscription {
             let Some(sent) = entry.sent().cloned() else {
                 continue;
             };
-            entry.state = State::Rejected;
+            if entry.reject() {
+                left_with_nothing.push(name.clone());
+            }
             let known = self.rejected.get(name);
             fresh |= known.is_none_or(|known| known.version != *sent.version());
             let rejection = Rejection {
@@ -56,10 +60,12 @@ impl Subscription {
                 error: Some(error.clone()),
             };
             self.rejected.insert(name.clone(), rejection);
-            if certain && sent.fate().reject(error) {
+            if certain && sent.fate().reject(by, error) {
                 ruled.push(sent);
             }
         }
+        // By what it said there may be another version for it. The same one is not sent again.
+        self.mark(left_with_nothing, Why::Changed, in_flight.wave);
         Some(Verdict {
             blamed,
             fresh,
@@ -96,7 +102,7 @@ impl Subscription {
             if sent.fate().take() {
                 ruled.push(sent.clone());
             }
-            entry.state = State::Acked;
+            entry.take();
             Some(())
         };
         if self.is_full() {

@@ -8,7 +8,7 @@ use envoy_types::pb::{
 };
 
 use super::*;
-use crate::xds::ResourceType;
+use crate::xds::{ResourceType, stream::Mode};
 
 const KIND: ResourceType = ResourceType::Endpoints;
 
@@ -17,12 +17,12 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn delta(resource: &Resource) -> Wrapped {
-    let response = DeltaDiscoveryResponse::decode(resource.delta_entry()).unwrap();
+    let response = DeltaDiscoveryResponse::decode(resource.entry(Mode::Delta)).unwrap();
     response.resources.into_iter().next().unwrap()
 }
 
 fn sotw(resource: &Resource) -> Any {
-    let response = DiscoveryResponse::decode(resource.sotw_entry()).unwrap();
+    let response = DiscoveryResponse::decode(resource.entry(Mode::Sotw)).unwrap();
     response.resources.into_iter().next().unwrap()
 }
 

@@ -236,22 +236,6 @@ fn verdict_and_subscription_together() {
     ]);
 }
 
-/// A rejected version is never sent again, a new one is.
-#[test]
-fn rejection() {
-    check(&[
-        "write cds:a=1 cds:b=1 =>",
-        "cds +a +b => cds a=1 b=1",
-        "cds nack:bad =>",
-        "write cds:a=1 cds:b=2 => cds b=2",
-        "cds ack =>",
-        "write cds:a=2 => cds a=2",
-        "cds nack:bad =>",
-        "lost =>",
-        "write cds:-a => cds -a",
-    ]);
-}
-
 /// A type that nobody serves: its names do not exist, and the other types are not disturbed.
 #[test]
 fn unknown_type() {
@@ -396,38 +380,6 @@ fn spontaneous_requests_answer_nothing() {
 }
 
 #[test]
-fn states_and_errors() {
-    let mut driver = Driver::new(Mode::Delta, Limits::default());
-    driver.run("write cds:pay=1 cds:pay.eu=1 cds:x=1");
-    driver.run("cds +pay +pay.eu +x +none");
-    assert_eq!(
-        driver.states(),
-        "cds:none=Absent cds:pay.eu=Sent cds:pay=Sent cds:x=Sent"
-    );
-    // The shorter name is part of the longer one and yet not meant.
-    driver.run("cds nack:cluster_pay.eu:_bad");
-    assert_eq!(
-        driver.states(),
-        "cds:none=Absent cds:pay.eu=Rejected(cluster pay.eu: bad) cds:pay=Sent cds:x=Sent"
-    );
-    driver.run("write cds:pay.eu=2 cds:x=2");
-    // No name at all: all that were in it.
-    driver.run("cds nack:bad");
-    assert_eq!(
-        driver.states(),
-        "cds:none=Absent cds:pay.eu=Rejected(bad) cds:pay=Sent cds:x=Rejected(bad)"
-    );
-    driver.run("write cds:pay.eu=3");
-    driver.run("cds ack");
-    assert_eq!(
-        driver.states(),
-        "cds:none=Absent cds:pay.eu=Acked cds:pay=Sent cds:x=Rejected(bad)"
-    );
-    driver.run("cds -x -pay.eu -none -pay");
-    assert_eq!(driver.states(), "");
-}
-
-#[test]
 fn follows_what_is_asked() {
     let mut driver = Driver::new(Mode::Delta, Limits::default());
     let kind = ResourceType::Cluster;
@@ -458,31 +410,6 @@ fn backlog_is_bounded() {
     }
     driver.run("write cds:last=1");
     assert_eq!(driver.run("cds ack"), ["cds last=1"]);
-}
-
-#[test]
-fn only_the_first_rejection_of_a_version_is_news() {
-    let mut driver = Driver::new(Mode::Delta, Limits::default());
-    driver.run("write cds:bad=1");
-    driver.run("cds +bad");
-    for (line, news) in [
-        ("cds nack:wrong", &[true][..]),
-        // Again, of nothing that was ever sent, and of the same sent again.
-        ("cds nack:wrong", &[false]),
-        ("cds nack:wrong nonce:99", &[false]),
-        ("cds +bad", &[]),
-        ("cds nack:wrong", &[false]),
-        ("write cds:bad=2", &[]),
-        ("cds nack:wrong", &[true]),
-    ] {
-        driver.run(line);
-        let actions = driver.actions.iter();
-        let found = actions.filter_map(|action| match action {
-            Action::Rejected { fresh, .. } => Some(*fresh),
-            _ => None,
-        });
-        assert_eq!(found.collect::<Vec<_>>(), news, "{line}");
-    }
 }
 
 /// A source that knows all that its wildcard can cover.

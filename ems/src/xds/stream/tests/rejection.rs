@@ -1,0 +1,149 @@
+//! What follows when a client rejects, in the delta variant.
+
+use super::*;
+
+fn check(script: &[&str]) {
+    super::check(Mode::Delta, script);
+}
+
+/// A rejected version is never sent again, a new one is.
+#[test]
+fn rejection() {
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +b => cds a=1 b=1",
+        "cds nack:bad =>",
+        "write cds:a=1 cds:b=2 => cds b=2",
+        "cds ack =>",
+        "write cds:a=2 => cds a=2",
+        "cds nack:bad =>",
+        "lost =>",
+        "write cds:-a => cds -a",
+    ]);
+}
+
+#[test]
+fn states_and_errors() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    driver.run("write cds:pay=1 cds:pay.eu=1 cds:x=1");
+    driver.run("cds +pay +pay.eu +x +none");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Sent cds:pay=Sent cds:x=Sent"
+    );
+    // The shorter name is part of the longer one and yet not meant.
+    driver.run("cds nack:cluster_pay.eu:_bad");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Rejected(cluster pay.eu: bad) cds:pay=Sent cds:x=Sent"
+    );
+    driver.run("write cds:pay.eu=2 cds:x=2");
+    // No name at all: all that were in it.
+    driver.run("cds nack:bad");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Rejected(bad) cds:pay=Sent cds:x=Rejected(bad)"
+    );
+    driver.run("write cds:pay.eu=3");
+    driver.run("cds ack");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Acked cds:pay=Sent cds:x=Rejected(bad)"
+    );
+    driver.run("cds -x -pay.eu -none -pay");
+    assert_eq!(driver.states(), "");
+}
+
+#[test]
+fn only_the_first_rejection_of_a_version_is_news() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    driver.run("write cds:bad=1");
+    driver.run("cds +bad");
+    for (line, news) in [
+        ("cds nack:wrong", &[true][..]),
+        // Again, of nothing that was ever sent, and of the same sent again.
+        ("cds nack:wrong", &[false]),
+        ("cds nack:wrong nonce:99", &[false]),
+        ("cds +bad", &[]),
+        ("cds nack:wrong", &[false]),
+        ("write cds:bad=2", &[]),
+        ("cds nack:wrong", &[true]),
+    ] {
+        driver.run(line);
+        let actions = driver.actions.iter();
+        let found = actions.filter_map(|action| match action {
+            Action::Rejected { fresh, .. } => Some(*fresh),
+            _ => None,
+        });
+        assert_eq!(found.collect::<Vec<_>>(), news, "{line}");
+    }
+}
+
+/// A source that has what was good before, and gives it to those whom the present one is not for.
+struct Former {
+    now: Arc<Resource>,
+    before: Arc<Resource>,
+    to: Witness,
+}
+
+impl View for Former {
+    fn get(&self, _kind: ResourceType, _name: &str) -> Option<Arc<Resource>> {
+        let is_for = self.now.fate().is_for(self.to);
+        Some(if is_for { &self.now } else { &self.before }.clone())
+    }
+
+    fn wildcard(&self, _kind: ResourceType) -> Vec<Arc<str>> {
+        vec!["a".into()]
+    }
+}
+
+/// Who has nothing else gets what was good before as soon as it rejects what is new; the third does not have to try.
+#[test]
+fn nobody_is_left_with_nothing() {
+    type Client<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+    let delta: [Client<'_>; 4] = [
+        ("has", &[("cds +a a=1", "a@2"), ("cds nack:bad", "")]),
+        ("has", &[("cds +a a=1", "")]),
+        (
+            "new",
+            &[("cds +a", "a@2"), ("cds nack:bad", "a@1"), ("cds ack", "")],
+        ),
+        ("last", &[("cds +a", "a@1")]),
+    ];
+    let sotw: [Client<'_>; 4] = [
+        (
+            "new",
+            &[
+                ("cds a", "a@2"),
+                ("cds nack:bad a", "a@1"),
+                ("cds ack a", ""),
+            ],
+        ),
+        ("new", &[("cds a", "a@1")]),
+        ("newer", &[("cds a", "a@2"), ("cds nack:bad a", "a@1")]),
+        ("last", &[("cds a", "a@1")]),
+    ];
+    for (mode, clients) in [(Mode::Delta, delta), (Mode::Sotw, sotw)] {
+        let of = |version| Resource::with_version(ResourceType::Cluster, "a", version, b"");
+        let (now, before) = (Arc::new(of("2")), Arc::new(of("1")));
+        for (node, lines) in clients {
+            let to = Witness::of(node);
+            let (now, before) = (now.clone(), before.clone());
+            let view = Former { now, before, to };
+            let mut driver = Driver::new(mode, Limits::default());
+            driver.stream = driver.new_stream().of(to);
+            for (line, expected) in lines {
+                let words = line.split_whitespace().skip(1);
+                let request = driver.request("cds", words);
+                let mut sent = String::new();
+                for action in driver.stream.on_request(request, &view).unwrap() {
+                    if let Action::Send(response) = action {
+                        driver.nonces.insert("cds".into(), response.nonce);
+                        sent += &format!("{:?}", response.resources[0]);
+                    }
+                }
+                assert_eq!(sent, *expected, "{mode:?} {node}: {line}");
+            }
+        }
+    }
+}
