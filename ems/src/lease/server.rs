@@ -46,10 +46,10 @@ pub const DOMAIN: &str = "isthmus";
 /// The only key of a bucket.
 pub const KEY: &str = "limit";
 
-/// The header of a stream with the id of the Envoy.
+/// The header of a stream by which an Envoy is known again.
 pub const NODE: &str = "x-isthmus-node";
 
-/// Most bytes of an id of an Envoy, of a bucket's name, and of a message.
+/// Most bytes of what an Envoy calls itself, of a bucket's name, and of a message.
 const NODE_BYTES: usize = 1_024;
 const BUCKET_BYTES: usize = 4_096;
 const MESSAGE_BYTES: usize = 4 << 20;
@@ -184,7 +184,7 @@ impl Session {
             .and_then(|node| node.to_str().ok())
             .filter(|node| (1..=NODE_BYTES).contains(&node.len()))
             .ok_or_else(|| {
-                Status::invalid_argument(format!("the header {NODE} must be the node's id"))
+                Status::invalid_argument(format!("the header {NODE} must say which node this is"))
             })?;
         let closing = inner.closing.subscribe();
         if *closing.borrow() {

@@ -64,6 +64,7 @@ use envoy_types::pb::{
 };
 use isthmus_model::limit::{OnError, lease};
 use prost::Name;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::encode::{ads, any, bool_value, duration};
 use crate::lease::{
@@ -159,8 +160,8 @@ fn filter(node: &str) -> RateLimitQuotaFilterConfig {
             )),
             initial_metadata: vec![HeaderValue {
                 key: NODE.to_owned(),
-                // What is between two of them would be filled in.
-                value: node.replace('%', "%%"),
+                // An id may be any text, and a header may not.
+                value: format!("{:016x}", xxh3_64(node.as_bytes())),
                 ..Default::default()
             }],
             ..Default::default()

@@ -185,7 +185,12 @@ fn what_is_refused_and_how() {
     us.ems.put_service("leased", record.clone()).unwrap();
     let call = || envoy.call("GET", "/").service("leased");
     stage::refuses(&envoy, "leased", "us", "rate_limited");
-    stage::reaches(&envoy, "leased", "us", "leased-1");
+    let reply = eventually("a lease", || {
+        let reply = call().send()?;
+        anyhow::ensure!(reply.status == 200, "{reply:?}");
+        Ok(reply)
+    });
+    assert!(!reply.unwrap().body.contains("x-mesh-lease"));
     // Whatever a caller says of leases.
     let other = "1;other;service,,second,enforce,lease|";
     let spoofed = vec![
@@ -246,6 +251,28 @@ fn what_is_refused_and_how() {
         replies.filter(is_passed).count() == 6
     })
     .unwrap();
+}
+
+#[test]
+fn a_gateway_leases_too() {
+    let stage = stage::shared();
+    let (us, eu) = (&stage.mesh.us, &stage.mesh.eu);
+    let limit = json!({"per": "caller_region", "requests": 1, "unit": "minute", "burst": 5});
+    let _upstream = stage::service_for(eu, "far-leased", json!({}), "far-1", &eu.host);
+    stage::reaches(&us.host, "far-leased", "eu", "far-1");
+    eu.ems.put_service("far-leased", limits(limit)).unwrap();
+    stage::refuses(&us.host, "far-leased", "eu", "rate_limited");
+    stage::reaches(&us.host, "far-leased", "eu", "far-1");
+    let call = us.host.call("GET", "/").service("far-leased").region("eu");
+    let passed = passed(vec![call.clone(); 20]);
+    assert!((2..=5).contains(&passed), "{passed}");
+    let reply = call.debug().send().unwrap();
+    let receipt = reply.header("x-mesh-receipt").unwrap();
+    let refused = ";refused=rate_limited;limit=\"caller_region 1/minute leased\"";
+    assert!(
+        receipt.starts_with("\"eu\";mode=gateway") && receipt.contains(refused),
+        "{receipt}"
+    );
 }
 
 #[test]

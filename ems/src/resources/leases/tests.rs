@@ -57,11 +57,12 @@ fn only_as_long_as_a_limit_is_leased() {
     assert_eq!(there(), [false, false]);
 }
 
+/// Of whatever bytes: it has to be a header, and Envoy would fill in what is between percent signs.
 #[test]
-fn ids_of_nodes_are_no_formats() {
-    let filter = filter("a%b");
-    assert_eq!(
-        filter.rlqs_server.unwrap().initial_metadata[0].value,
-        "a%%b"
-    );
+fn nodes_are_known_again_by_their_ids() {
+    let said = |id| filter(id).rlqs_server.unwrap().initial_metadata.remove(0);
+    let plain = |id| said(id).value.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!(plain("a%b%") && plain("sidecar ü\n") && plain(""));
+    assert_eq!(said("a"), said("a"));
+    assert_ne!(said("a"), said("b"));
 }
