@@ -11,8 +11,11 @@
 
 pub mod answer;
 pub mod book;
+pub mod breaker;
+pub mod denied;
 pub mod leased;
 pub mod memory;
+pub mod redis;
 pub mod server;
 pub mod window;
 
