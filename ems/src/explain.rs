@@ -10,8 +10,8 @@ mod tests;
 use std::sync::Arc;
 
 use isthmus_model::{
-    Caller, ClusterName, Config, Decision, Identity, Kind, Peer, RawConfig, Refusal, RegionName,
-    Request, Route, ServiceName, VersionLabel, refusal::Code,
+    Caller, ClusterName, Config, Decision, Identity, Kind, Limit, Peer, RawConfig, Refusal,
+    RegionName, Request, Route, ServiceName, VersionLabel, limit::Scope, refusal::Code,
 };
 use isthmus_proto::v1::{ExplainRequest, ExplainStep, ExplainTarget, Explanation};
 
@@ -159,12 +159,27 @@ fn region_words(route: &Route<'_>) -> String {
     }
 }
 
-/// Whose budgets are asked. What is left of them only the Envoy knows.
+/// Whose budgets are asked. What is left of the local ones only the Envoy knows.
 fn limit_words(route: &Route<'_>) -> String {
-    match route.kind {
-        Kind::Remote => "those of the other region, at its gateway".to_owned(),
-        Kind::Local | Kind::Any if route.limits.is_empty() => "none".to_owned(),
-        Kind::Local | Kind::Any => format!("{}, at this Envoy", route.limits),
+    if route.kind == Kind::Remote {
+        return "those of the other region, at its gateway".to_owned();
+    }
+    let names = |scope| {
+        let limits = route.limits.of_scope(scope).map(Limit::to_string);
+        limits.collect::<Vec<_>>().join(", ")
+    };
+    let places = [
+        (Scope::Local, "at this Envoy"),
+        (Scope::Region, "at EMS, for the whole region"),
+    ];
+    let words = places.map(|(scope, place)| match names(scope) {
+        none if none.is_empty() => none,
+        names => format!("{names}, {place}"),
+    });
+    match words.each_ref().map(String::as_str) {
+        ["", ""] => "none".to_owned(),
+        [words, ""] | ["", words] => words.to_owned(),
+        [local, region] => format!("{local}; {region}"),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod json;
 pub mod metrics;
 pub mod options;
+pub mod ratelimit;
 pub mod record;
 pub mod registrar;
 pub mod registry;

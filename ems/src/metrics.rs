@@ -3,6 +3,7 @@
 //! Numbers that somebody else keeps anyway (records, leases, streams, acknowledgements) are read when they are asked
 //! for, by collectors, and kept nowhere twice.
 
+mod limits;
 mod registry;
 mod rejected;
 mod xds;
@@ -20,6 +21,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use limits::LimitCollector;
 pub use registry::RegistryCollector;
 pub use rejected::RejectedCollector;
 pub use xds::XdsCollector;

@@ -12,6 +12,7 @@ mod destination;
 mod encode;
 mod endpoints;
 mod filter;
+mod limits;
 mod listener;
 mod node;
 mod policy;

@@ -34,6 +34,7 @@ use crate::{
     api::{self, Api},
     identity::Wallet,
     options::Options,
+    ratelimit::server::Limiter,
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
@@ -42,6 +43,8 @@ use room::Room;
 
 /// How long connections may take to end after the last stream was sent away.
 const GRACE: Duration = Duration::from_secs(3);
+/// How often budgets are looked at that may be forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
 /// How often certificates are looked at.
 const RENEWAL: Duration = Duration::from_secs(60);
 
@@ -90,6 +93,7 @@ pub async fn run(
         wallet,
         publisher,
         envoys,
+        limiter,
         api,
     } = Assembly::new(&options).await?;
     tokio::pin!(shutdown);
@@ -104,6 +108,11 @@ pub async fn run(
     keepers.spawn(async move {
         renew(&wallet, &publisher).await;
         "renewing certificates"
+    });
+    let swept = limiter.clone();
+    keepers.spawn(async move {
+        sweep(&swept).await;
+        "forgetting budgets"
     });
 
     let (stop_http, http_stopped) = watch::channel(false);
@@ -127,7 +136,7 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let services = services.merge(envoys.router());
+    let services = grpc(services.merge(envoys.router()), limiter.service());
     let terms = Terms {
         places: room.xds,
         admission: admission(options.max_connects_per_second),
@@ -186,6 +195,15 @@ async fn renew(wallet: &Wallet, publisher: &Publisher) {
             info!(count = renewed.len(), "renewed certificates");
             publisher.publish(renewed.into_iter().map(Change::Identity));
         }
+    }
+}
+
+/// Forgets budgets whose windows are over.
+async fn sweep(limiter: &Limiter) {
+    let mut tick = interval(SWEEP);
+    loop {
+        tick.tick().await;
+        limiter.sweep();
     }
 }
 

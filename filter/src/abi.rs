@@ -26,6 +26,13 @@ mod host {
             data: *mut *mut u8,
             size: *mut usize,
         ) -> u32;
+        pub(super) fn proxy_get_header_map_value(
+            map: u32,
+            name: *const u8,
+            name_size: usize,
+            data: *mut *mut u8,
+            size: *mut usize,
+        ) -> u32;
         pub(super) fn proxy_get_header_map_pairs(
             map: u32,
             data: *mut *mut u8,
@@ -186,6 +193,16 @@ pub(crate) fn request_headers() -> HostResult<Vec<u8>> {
     take(|data, size| {
         // SAFETY: both pointers are to locals of `take`.
         unsafe { host::proxy_get_header_map_pairs(Map::Request as u32, data, size) }
+    })
+}
+
+/// The value of a header; of several the first.
+pub(crate) fn header(map: Map, name: &str) -> HostResult<Vec<u8>> {
+    take(|data, size| {
+        // SAFETY: the host reads the slice; both pointers are to locals of `take`.
+        unsafe {
+            host::proxy_get_header_map_value(map as u32, name.as_ptr(), name.len(), data, size)
+        }
     })
 }
 

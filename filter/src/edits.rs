@@ -2,7 +2,10 @@
 //! does, so nothing is removed that is not there, and nothing set that is right already: Envoy may set and strip headers
 //! before the filter, and then there is nothing left to do but the destination.
 
-use isthmus_model::{Field, Headers, Request, Route};
+use isthmus_model::{
+    Field, Headers, Request, Route,
+    limit::{OnError, question},
+};
 
 /// One change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,9 +21,29 @@ pub(crate) enum Edit<'a> {
 pub(crate) struct Texts {
     destination: String,
     caller: String,
+    question: String,
+    /// In which header the question goes, if there is one.
+    asked: Option<OnError>,
 }
 
 impl Texts {
+    /// Notes what EMS is to be asked about a request that is sent on, and says whether there is anything.
+    pub(crate) fn ask<'h>(
+        &mut self,
+        route: &Route<'_>,
+        is_grpc: bool,
+        headers: impl Iterator<Item = (&'h [u8], &'h [u8])> + Clone,
+    ) -> bool {
+        self.question.clear();
+        self.asked = question::write(&mut self.question, route, is_grpc, headers);
+        self.asked.is_some()
+    }
+
+    /// The question that belongs in a header.
+    fn question(&self, header: OnError) -> Option<&str> {
+        (self.asked == Some(header)).then_some(self.question.as_str())
+    }
+
     fn fill(&mut self, route: &Route<'_>) {
         self.destination.clear();
         self.caller.clear();
@@ -34,7 +57,7 @@ impl Texts {
     }
 }
 
-/// The changes, in any order.
+/// The changes, in any order. What is to be asked the texts know already.
 pub(crate) fn edits<'a>(
     names: &'a Headers,
     request: &Request<'_>,
@@ -54,8 +77,17 @@ pub(crate) fn edits<'a>(
         // A gateway refuses what passed another one, so there is no second.
         _ => Some("1"),
     };
+    let ask = |on_error| {
+        correct(
+            question::header(on_error),
+            request.question(on_error),
+            texts.question(on_error),
+        )
+    };
     [
         Some(Edit::Set(&names.destination, texts.destination.as_str())),
+        ask(OnError::Allow),
+        ask(OnError::Deny),
         correct(&names.caller, request.caller(), caller),
         correct(&names.hops, request.hops(), hops),
         correct(&names.receipt, request.receipt(), None),

@@ -26,6 +26,17 @@ pub(crate) struct Receipt {
     pub(crate) header: String,
     /// What to do to it.
     pub(crate) change: Change,
+    /// What takes its place if a limit of the region refuses the request.
+    pub(crate) limited: Option<Limited>,
+}
+
+/// A receipt but for the limit that refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limited {
+    /// How it begins.
+    pub(crate) place: String,
+    /// The limits that were consulted.
+    pub(crate) limits: String,
 }
 
 /// Receipts by stream.
@@ -56,6 +67,7 @@ mod tests {
         Receipt {
             header: "x-mesh-receipt".to_owned(),
             change,
+            limited: None,
         }
     }
 

@@ -20,8 +20,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// The reply for a refusal, with a receipt if there is one. A limit that was exceeded says when to come again: in the
-    /// header that everybody knows, and in those of draft-ietf-httpapi-ratelimit-headers.
+    /// The reply for a refusal, with a receipt if there is one. A limit that was exceeded says when to come again.
     pub(crate) fn new(
         names: &RawHeaders,
         refusal: &Refusal,
@@ -30,33 +29,20 @@ impl Reply {
         exceeded: Option<&Exceeded<'_>>,
     ) -> Self {
         let code = refusal.code();
-        let wait = exceeded.map(|exceeded| {
-            (
-                exceeded.retry_after.to_string(),
-                exceeded.policy(),
-                exceeded.state(),
-            )
-        });
+        let wait = exceeded.map(Exceeded::headers);
         let mut headers = vec![(names.error.as_str(), code.as_str())];
         if !is_grpc {
             headers.push(("content-type", "application/json"));
         }
-        if let Some((seconds, policy, state)) = &wait {
-            headers.push(("retry-after", seconds));
-            headers.push(("ratelimit-policy", policy));
-            headers.push(("ratelimit", state));
-        }
+        let wait = wait.iter().flatten();
+        headers.extend(wait.map(|(name, value)| (*name, value.as_str())));
         if let Some(receipt) = receipt {
             headers.push((&names.receipt, receipt));
         }
         Self {
             status: code.http_status(),
             grpc_status: is_grpc.then(|| code.grpc_status()),
-            body: if is_grpc {
-                refusal.message().to_owned()
-            } else {
-                refusal.json_body()
-            },
+            body: refusal.body(is_grpc),
             headers: pairs::write(&headers),
             details: format!("isthmus_{code}"),
         }

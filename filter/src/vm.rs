@@ -6,7 +6,9 @@ use std::cell::RefCell;
 
 use isthmus_model::{
     Caller, Code, Config, Decision, Exceeded, Field, Kind, Mode, Peer, RawHeaders, Refusal,
-    Request, Route, decide, spend, write_receipt,
+    Request, Route, decide,
+    limit::{POLICY_HEADER, Scope, named_by_policy},
+    spend, write_limited, write_place, write_receipt,
 };
 
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
     load::load,
     owner::{self, Mark},
     pairs::Pairs,
-    receipts::{Change, Receipt, Receipts},
+    receipts::{Change, Limited, Receipt, Receipts},
     reply::Reply,
     roots::Roots,
 };
@@ -34,6 +36,12 @@ const PEER_URI: &str = "connection\0uri_san_peer_certificate";
 /// The server name that the peer asked for, which chose the roots that its certificate was checked with.
 const SERVER_NAME: &str = "connection\0requested_server_name";
 
+/// Why Envoy answered by itself, in its own words, and the two that its rate limit filter has: EMS refused the request, or
+/// could not be asked.
+const DETAILS: &str = "response\0code_details";
+const OVER_LIMIT: &[u8] = b"request_rate_limited";
+const NOT_ASKED: &[u8] = b"rate_limiter_error";
+
 thread_local! {
     static VM: RefCell<Vm> = RefCell::default();
 }
@@ -46,7 +54,7 @@ struct Vm {
     counts: Counts,
     counters: Vec<u32>,
     texts: Texts,
-    /// There as soon as a config has limits.
+    /// There as soon as a config has limits whose budgets are kept here.
     seed: Option<Seeded>,
 }
 
@@ -113,7 +121,7 @@ impl Vm {
                 .map(|name| abi::define_counter(&name))
                 .collect::<HostResult<_>>()?;
         }
-        if config.has_limits() && self.seed.is_none() {
+        if config.has_limits(Scope::Local) && self.seed.is_none() {
             self.seed = Some(Seeded::find()?);
         }
         abi::set_tick_period(FLUSH_MILLISECONDS)?;
@@ -185,6 +193,7 @@ impl Vm {
         }
         match &decision {
             Decision::Route(route) => {
+                let asks = self.texts.ask(route, request.is_grpc(), Pairs::new(&bytes));
                 let spoofed = request.destination() != Field::Absent;
                 let sent = send_on(edits(names, &request, route, &mut self.texts), spoofed);
                 if sent.is_err() {
@@ -197,7 +206,8 @@ impl Vm {
                 // Not before: what could not be sent on is refused, and counted as that.
                 self.counts.add(&decision);
                 if request.asks_for_receipt() {
-                    self.receipts.put(stream, receipt(config, route, &decision));
+                    let receipt = receipt(config, route, &decision, asks);
+                    self.receipts.put(stream, receipt);
                 }
                 Action::Continue
             }
@@ -217,9 +227,19 @@ impl Vm {
     }
 
     fn response(&mut self, stream: u32) {
-        let Some(Receipt { header, change }) = self.receipts.take(stream) else {
+        let Some(receipt) = self.receipts.take(stream) else {
             return;
         };
+        let Receipt {
+            header,
+            mut change,
+            limited,
+        } = receipt;
+        if let Some(limited) = limited
+            && let Some(text) = limited_text(&limited)
+        {
+            change = Change::Replace(text);
+        }
         // A response without its receipt is still a good response.
         let _ = match change {
             Change::Replace(text) => abi::replace_header(Map::Response, &header, &text),
@@ -264,7 +284,8 @@ fn charge<'a>(
     )
 }
 
-fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>) -> Receipt {
+/// What to do to a response's receipt. `asks`: Envoy will ask EMS about limits, and may refuse the request.
+fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>, asks: bool) -> Receipt {
     let change = if !config.debug() {
         Change::Strip
     } else if route.kind == Kind::Local {
@@ -276,7 +297,29 @@ fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>) -> Recei
     Receipt {
         header: config.headers().receipt.clone(),
         change,
+        limited: (asks && config.debug()).then(|| {
+            let mut place = String::new();
+            // Writing to a string does not fail.
+            let _ = write_place(&mut place, config);
+            let limits = route.limits.to_string();
+            Limited { place, limits }
+        }),
     }
+}
+
+/// The receipt, if the response is the refusal of Envoy's own rate limit filter: what that is, no service can say.
+fn limited_text(limited: &Limited) -> Option<String> {
+    let details = abi::property(DETAILS).ok()?;
+    let policy = match details.as_slice() {
+        OVER_LIMIT => abi::header(Map::Response, POLICY_HEADER).ok(),
+        NOT_ASKED => None,
+        _ => return None,
+    };
+    let limit = policy.as_deref().and_then(named_by_policy);
+    let mut text = limited.place.clone();
+    // Writing to a string does not fail.
+    let _ = write_limited(&mut text, limit, &limited.limits);
+    Some(text)
 }
 
 fn receipt_text(

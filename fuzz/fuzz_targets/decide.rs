@@ -10,7 +10,10 @@ use std::{
 use isthmus_model::{
     Budgets, Caller, ClusterName, Config, Decision, Peer, RawConfig, Request, Route, Unavailable,
     decide,
-    limit::{Cell, CellName},
+    limit::{
+        Cell, CellName, Scope,
+        question::{self, Question},
+    },
     spend, write_receipt,
 };
 use libfuzzer_sys::fuzz_target;
@@ -19,7 +22,7 @@ const CONFIGS: [&str; 4] = [
     r#"{"region":"eu","regions":["us","ap"],"caller":"eu/shop","debug":true}"#,
     r#"{"region":"eu","mode":"gateway","trust_domain":"mesh.internal","services":{"a":{"allow":["*/b"],"allow_pins":true}}}"#,
     r#"{"region":"eu","default_region":"any","headers":{"service":"s","region":"r","version":"v","destination":"d","caller":"c","hops":"h","receipt":"p","debug":"g","error":"e"}}"#,
-    r#"{"region":"eu","caller":"eu/shop","debug":true,"services":{"a":{"limits":[{"per":["caller","header:t"],"requests":2,"unit":"minute"},{"per":["method"],"requests":3,"unit":"day","mode":"shadow"}]}}}"#,
+    r#"{"region":"eu","caller":"eu/shop","debug":true,"services":{"a":{"limits":[{"per":["caller","header:t"],"requests":2,"unit":"minute"},{"per":["method"],"requests":3,"unit":"day","mode":"shadow"},{"per":["caller","header:t","method"],"requests":2,"unit":"minute","scope":"region"}]}}}"#,
 ];
 
 /// Budgets that only this request knows.
@@ -59,6 +62,23 @@ fn spend_all(config: &Config, route: &Route<'_>, headers: &[(&[u8], &[u8])]) {
     }
 }
 
+/// What EMS is asked can be read, and is about all limits of the region that the request meets.
+fn ask(route: &Route<'_>, is_grpc: bool, headers: &[(&[u8], &[u8])]) {
+    let mut text = String::new();
+    let asked = question::write(&mut text, route, is_grpc, headers.iter().copied());
+    let limits: Vec<_> = route.limits.of_scope(Scope::Region).collect();
+    assert_eq!(asked.is_some(), !limits.is_empty());
+    if asked.is_none() {
+        return;
+    }
+    let question = Question::parse(&text).expect("a question can be read");
+    assert_eq!(question.service, route.service);
+    assert_eq!(question.is_grpc, is_grpc);
+    let tokens: Vec<_> = question.asks().map(|ask| ask.token).collect();
+    let want: Vec<_> = limits.iter().map(|limit| limit.token()).collect();
+    assert_eq!(tokens, want);
+}
+
 fn assert_visible(receipt: &str) {
     assert!(
         receipt.bytes().all(|b| (b' '..=b'~').contains(&b)),
@@ -94,6 +114,10 @@ fuzz_target!(|bytes: &[u8]| {
             Some((name, value.get(1..)?))
         })
         .collect();
+    for (_, value) in &headers {
+        // Whoever reaches EMS may ask it anything.
+        let _ = str::from_utf8(value).map(Question::parse);
+    }
     let request = Request::collect(config.headers(), headers.iter().copied());
     let caller = match Caller::parse(&config, &request, peer) {
         Ok(caller) => caller,
@@ -115,6 +139,7 @@ fuzz_target!(|bytes: &[u8]| {
             let parsed = ClusterName::parse(&name).expect("a cluster's name can be read");
             assert_eq!(parsed.to_string(), name);
             spend_all(&config, route, &headers);
+            ask(route, request.is_grpc(), &headers);
         }
         Decision::Reject(refusal) => {
             serde_json::from_str::<serde_json::Value>(&refusal.json_body()).expect("JSON");

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     access::{Identity, Rule},
-    limit::{Limit, RawLimit},
+    limit::{Limit, RawLimit, Scope},
     name::{Name, RegionName, ServiceName},
 };
 
@@ -133,7 +133,7 @@ pub struct RawService {
     /// Whether callers may pin a version.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub allow_pins: bool,
-    /// How much callers may ask for: the limits of each Envoy.
+    /// How much callers may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<RawLimit>,
 }
@@ -292,12 +292,13 @@ impl Config {
         self.services.get(service.as_str())
     }
 
-    /// Whether any service has limits.
+    /// Whether any service has limits whose budgets are kept there.
     #[must_use]
-    pub fn has_limits(&self) -> bool {
+    pub fn has_limits(&self, scope: Scope) -> bool {
         self.services
             .values()
-            .any(|service| !service.limits.is_empty())
+            .flat_map(|service| &service.limits)
+            .any(|limit| limit.scope() == scope)
     }
 }
 

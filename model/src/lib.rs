@@ -6,6 +6,7 @@
 //! ```text
 //! headers -> Request::collect -> Caller::parse -> decide -> Route | Reject
 //!                                                   Route -> spend -> passes | Exceeded
+//!                                                         question::write -> EMS
 //! ```
 
 pub mod access;
@@ -25,6 +26,6 @@ pub use config::{Config, ConfigError, Headers, Mode, RawConfig, RawHeaders, RawS
 pub use decide::{Decision, Kind, Route, decide};
 pub use limit::{Budgets, Exceeded, Limit, LimitKind, Limits, Outcome, Unavailable, spend};
 pub use name::{ANY_REGION, ClusterName, Name, NameError, RegionName, ServiceName, VersionLabel};
-pub use receipt::write_receipt;
+pub use receipt::{write_limited, write_place, write_receipt};
 pub use refusal::{Code, Refusal};
 pub use request::{Caller, Field, Peer, Request, Wish};

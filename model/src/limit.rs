@@ -1,17 +1,21 @@
 //! Rate limits of services: what they say, and which requests share a budget.
 //!
 //! Three steps, so that each can be looked at alone. [`decide`](crate::decide()) says which limits a request meets, from the config and
-//! the request only. [`spend`] charges their budgets, with the arithmetic of [`gcra`]; where budgets are kept and what time
-//! it is, its host knows. What a budget is of, is a key: a hash over the service, what the limit is about, and who asks.
+//! the request only. [`spend`] charges the budgets of those that this Envoy keeps, with the arithmetic of [`gcra`]; where
+//! budgets are kept and what time it is, its host knows. What a budget is of, is a key: a hash over the service, what the
+//! limit is about, and who asks. For those of the whole region the filter makes a [`Question`], which EMS answers.
 //!
 //! The key has nothing in it of how much the limit lets pass, nor where in the config it is. So a config that changes a
 //! number, or another limit, leaves each budget as it is: it knows only when it will be full again.
 
 pub mod cell;
 pub mod gcra;
+pub mod question;
 
 mod check;
+mod exceeded;
 mod overlap;
+mod part;
 mod spend;
 
 use std::{fmt, hash::Hasher};
@@ -21,14 +25,17 @@ use serde::{
     de::{self, SeqAccess, Visitor, value::SeqAccessDeserializer},
 };
 
-use crate::{access::Identity, config::RawHeaders, request::Field};
+use crate::{access::Identity, request::Field};
 
 pub use cell::{Cell, CellName, Origin};
 pub(crate) use check::check_limits;
 pub use check::check_service;
+pub use exceeded::{Exceeded, POLICY_HEADER, named_by_policy};
 pub use gcra::Rate;
 pub use overlap::never_binding;
-pub use spend::{Budgets, Exceeded, Outcome, Unavailable, spend};
+pub use part::{Part, PartError};
+pub use question::Question;
+pub use spend::{Budgets, Outcome, Unavailable, spend};
 
 /// Most limits of one service: each is a few calls into the host for every request that it meets.
 pub const MOST_LIMITS: usize = 16;
@@ -50,9 +57,12 @@ pub struct RawLimit {
     pub requests: u32,
     /// The unit of time.
     pub unit: Unit,
-    /// How many pass at once, after a pause. As many as in a unit, unless set.
+    /// How many pass at once, after a pause. As many as in a unit, unless set. Local limits only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
+    /// Who shares a budget: the requests of this Envoy, or those of the whole region.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub scope: Scope,
     /// Whether it refuses, or only counts what it would refuse.
     #[serde(default, skip_serializing_if = "is_default")]
     pub mode: LimitMode,
@@ -125,6 +135,17 @@ words! {
 }
 
 words! {
+    /// Where a budget is kept, and so whose requests draw on it.
+    Scope {
+        /// In each Envoy.
+        #[default]
+        Local = "local",
+        /// At EMS, for all Envoys of the region together.
+        Region = "region",
+    }
+}
+
+words! {
     /// Whether a limit acts.
     LimitMode {
         /// It refuses what is too much.
@@ -155,100 +176,6 @@ impl Unit {
             Self::Minute => 60,
             Self::Hour => 3600,
             Self::Day => 86_400,
-        }
-    }
-}
-
-/// What tells the budgets of one limit apart.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
-    /// Who calls, as the mesh knows it.
-    Caller,
-    /// The region of who calls.
-    CallerRegion,
-    /// The path without its query.
-    Method,
-    /// The value of a header, whoever set it.
-    Header(String),
-}
-
-/// Why a text is no part.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PartError {
-    /// No word that is known.
-    Unknown,
-    /// No name of a header.
-    BadHeader,
-    /// A header that has a meaning of its own in the mesh or in HTTP.
-    TakenHeader,
-}
-
-impl fmt::Display for PartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unknown => {
-                "must be service, caller, caller_region, method or header:<name>"
-            }
-            Self::BadHeader => {
-                "names no header: a name has 1 to 64 of a-z 0-9 - _ ."
-            }
-            Self::TakenHeader => {
-                "names a header that is not the caller's to choose: use caller for who calls, method for the path"
-            }
-        })
-    }
-}
-
-impl std::error::Error for PartError {}
-
-const LONGEST_HEADER: usize = 64;
-
-impl Part {
-    /// Reads a word of `per`. `service` is no part: every limit is one of a service.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Option<Self>, PartError> {
-        match text {
-            "service" => return Ok(None),
-            "caller" => return Ok(Some(Self::Caller)),
-            "caller_region" => return Ok(Some(Self::CallerRegion)),
-            "method" => return Ok(Some(Self::Method)),
-            _ => {}
-        }
-        let name = text.strip_prefix("header:").ok_or(PartError::Unknown)?;
-        let fits = (1..=LONGEST_HEADER).contains(&name.len());
-        if !fits
-            || !name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-        {
-            return Err(PartError::BadHeader);
-        }
-        let name = name.to_ascii_lowercase();
-        let mesh = RawHeaders::default();
-        // Set by the mesh, or seen by Envoy under another name.
-        let taken = [
-            &*mesh.caller,
-            &*mesh.destination,
-            &*mesh.hops,
-            &*mesh.receipt,
-            "host",
-        ];
-        if taken.contains(&&*name) {
-            return Err(PartError::TakenHeader);
-        }
-        Ok(Some(Self::Header(name)))
-    }
-}
-
-impl fmt::Display for Part {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Caller => f.write_str("caller"),
-            Self::CallerRegion => f.write_str("caller_region"),
-            Self::Method => f.write_str("method"),
-            Self::Header(name) => write!(f, "header:{name}"),
         }
     }
 }
@@ -304,11 +231,14 @@ pub struct Limit {
     requests: u32,
     unit: Unit,
     burst: u32,
+    scope: Scope,
     mode: LimitMode,
     on_error: OnError,
     rate: Rate,
     /// The service and what the limit is about: see the module.
     identity: String,
+    /// What the limit is about, as a [`Question`] has it.
+    token: String,
 }
 
 impl Limit {
@@ -338,10 +268,28 @@ impl Limit {
         self.burst
     }
 
+    /// Where its budgets are kept.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.scope
+    }
+
     /// Whether it refuses.
     #[must_use]
     pub fn mode(&self) -> LimitMode {
         self.mode
+    }
+
+    /// What becomes of requests whose budget cannot be asked for.
+    #[must_use]
+    pub fn on_error(&self) -> OnError {
+        self.on_error
+    }
+
+    /// What tells the limit from the others of its service, without its numbers: visible ASCII.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
     }
 
     /// The kind under which it is counted.
@@ -369,6 +317,7 @@ impl Limit {
             requests: self.requests,
             unit: self.unit,
             burst: (self.burst != self.requests).then_some(self.burst),
+            scope: self.scope,
             mode: self.mode,
             on_error: self.on_error,
         }
@@ -384,7 +333,9 @@ impl Limit {
         }
     }
 
-    fn origin(&self) -> Origin {
+    /// Who could make up a key of it.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
         let made_up = |part: &Part| matches!(part, Part::Header(_) | Part::Method);
         match self.per.as_slice() {
             [] => Origin::Limit,
@@ -448,6 +399,10 @@ impl fmt::Display for Limit {
             write!(f, " {method}")?;
         }
         write!(f, " {}/{}", self.requests, self.unit.as_str())?;
+        match self.scope {
+            Scope::Local => {}
+            Scope::Region => f.write_str(" region")?,
+        }
         match self.mode {
             LimitMode::Enforce => Ok(()),
             LimitMode::Shadow => f.write_str(" shadow"),
@@ -487,6 +442,11 @@ impl<'a> Limits<'a> {
     pub fn iter(&self) -> impl Iterator<Item = &'a Limit> + use<'a> {
         let method = self.method;
         self.all.iter().filter(move |limit| limit.meets(method))
+    }
+
+    /// Those whose budgets are kept there.
+    pub fn of_scope(&self, scope: Scope) -> impl Iterator<Item = &'a Limit> + use<'a> {
+        self.iter().filter(move |limit| limit.scope == scope)
     }
 }
 

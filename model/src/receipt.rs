@@ -3,7 +3,7 @@
 //! Its form is an item of a structured field list (RFC 9651), so that the receipts of several Envoys on the way read as one
 //! list: `"us";mode=outbound;config="7";rule="open";kind=remote;destination="payments.eu"`.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 
 use crate::{config::Config, decide::Decision, limit::Exceeded, refusal::Code};
 
@@ -17,22 +17,9 @@ pub fn write_receipt(
     decision: &Decision<'_>,
     exceeded: Option<&Exceeded<'_>>,
 ) -> fmt::Result {
-    // Everything between the quotes is a checked name or text: none of it can hold a quote.
-    write!(
-        out,
-        "\"{}\";mode={};config=\"{}\"",
-        config.region(),
-        config.mode().as_str(),
-        config.version()
-    )?;
+    write_place(out, config)?;
     if let Some(exceeded) = exceeded {
-        return write!(
-            out,
-            ";refused={};limit=\"{}\";limits=\"{}\"",
-            Code::RateLimited,
-            exceeded.limit,
-            exceeded.limits
-        );
+        return write_limited(out, Some(exceeded.limit), exceeded.limits);
     }
     match decision {
         Decision::Route(route) => {
@@ -54,6 +41,37 @@ pub fn write_receipt(
         }
         Decision::Reject(refusal) => write!(out, ";refused={}", refusal.code()),
     }
+}
+
+/// Writes how a receipt begins: where this is.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_place(out: &mut impl Write, config: &Config) -> fmt::Result {
+    // Everything between the quotes is a checked name or text: none of it can hold a quote.
+    write!(
+        out,
+        "\"{}\";mode={};config=\"{}\"",
+        config.region(),
+        config.mode().as_str(),
+        config.version()
+    )
+}
+
+/// Goes on with the limit that refused, if it is known, and those that were consulted.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_limited(
+    out: &mut impl Write,
+    limit: Option<impl Display>,
+    limits: impl Display,
+) -> fmt::Result {
+    write!(out, ";refused={}", Code::RateLimited)?;
+    if let Some(limit) = limit {
+        write!(out, ";limit=\"{limit}\"")?;
+    }
+    write!(out, ";limits=\"{limits}\"")
 }
 
 #[cfg(test)]

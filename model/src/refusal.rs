@@ -146,6 +146,16 @@ impl Refusal {
         &self.message
     }
 
+    /// The body, in the caller's form: what Envoy makes `grpc-message` of, or JSON.
+    #[must_use]
+    pub fn body(&self, is_grpc: bool) -> String {
+        if is_grpc {
+            self.message.clone().into_owned()
+        } else {
+            self.json_body()
+        }
+    }
+
     /// The body for an HTTP caller: one line of JSON, ending in a line feed.
     #[must_use]
     pub fn json_body(&self) -> String {

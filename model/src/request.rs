@@ -8,6 +8,10 @@ use std::fmt::Display;
 use crate::{
     access::Identity,
     config::{Config, Headers, Mode},
+    limit::{
+        OnError,
+        question::{ALLOW_HEADER, DENY_HEADER},
+    },
     name::{ANY_REGION, Name, NameError, RegionName, ServiceName, VersionLabel},
     refusal::{Code, Refusal},
 };
@@ -64,6 +68,8 @@ pub struct Request<'a> {
     destination: Field<'a>,
     caller: Field<'a>,
     receipt: Field<'a>,
+    limit_allow: Field<'a>,
+    limit_deny: Field<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -87,6 +93,8 @@ impl<'a> Request<'a> {
                 name if name == names.destination.as_bytes() => request.destination.put(value),
                 name if name == names.caller.as_bytes() => request.caller.put(value),
                 name if name == names.receipt.as_bytes() => request.receipt.put(value),
+                name if name == ALLOW_HEADER.as_bytes() => request.limit_allow.put(value),
+                name if name == DENY_HEADER.as_bytes() => request.limit_deny.put(value),
                 _ => {}
             }
         }
@@ -123,6 +131,15 @@ impl<'a> Request<'a> {
     #[must_use]
     pub fn receipt(&self) -> Field<'a> {
         self.receipt
+    }
+
+    /// What the request has in place of a question about limits.
+    #[must_use]
+    pub fn question(&self, on_error: OnError) -> Field<'a> {
+        match on_error {
+            OnError::Allow => self.limit_allow,
+            OnError::Deny => self.limit_deny,
+        }
     }
 
     /// Whether the request asks for a receipt.

@@ -51,6 +51,8 @@ pub struct Node {
     pub arguments: Vec<String>,
     /// Further arguments of Envoy.
     pub envoy_arguments: Vec<String>,
+    /// Envoy's worker threads; one when 0.
+    pub workers: u32,
 }
 
 impl Ems {
@@ -254,7 +256,7 @@ impl Ems {
             arguments: node.envoy_arguments.clone(),
             admin,
             listen,
-            workers: 1,
+            workers: node.workers.max(1),
         };
         Envoy::start(&self.dir, options)
     }
@@ -313,6 +315,13 @@ impl Node {
     #[must_use]
     pub fn version(mut self, version: &str) -> Node {
         version.clone_into(&mut self.version);
+        self
+    }
+
+    /// Gives it so many worker threads.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Node {
+        self.workers = workers;
         self
     }
 

@@ -18,6 +18,8 @@ const PURE: &[&str] = &[
     "ems/src/explain.rs",
     "ems/src/explain/",
     "ems/src/identity/wallet.rs",
+    "ems/src/ratelimit.rs",
+    "ems/src/ratelimit/",
     "ems/src/record.rs",
     "ems/src/record/",
     "ems/src/registry.rs",
@@ -30,7 +32,11 @@ const PURE: &[&str] = &[
 ];
 
 /// What lies among the cores and is a shell all the same.
-const SHELLS: &[&str] = &["ems/src/xds/server.rs", "ems/src/xds/server/"];
+const SHELLS: &[&str] = &[
+    "ems/src/ratelimit/server.rs",
+    "ems/src/xds/server.rs",
+    "ems/src/xds/server/",
+];
 
 const IMPURE: &[&str] = &[
     "tokio",

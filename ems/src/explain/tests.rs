@@ -173,7 +173,9 @@ fn limits_are_named() {
     let world = world();
     let raw = r#"{"name": "ledger", "rateLimits": [
         {"per": "caller", "requests": 5, "unit": "minute"},
-        {"per": "service", "method": "/l.L/Apply", "requests": 1, "unit": "hour", "mode": "shadow"}]}"#;
+        {"per": "service", "method": "/l.L/Apply", "requests": 1, "unit": "hour", "mode": "shadow"},
+        {"per": "service", "requests": 7, "scope": "region"},
+        {"per": "caller", "method": "/l.L/Apply", "requests": 3, "scope": "region"}]}"#;
     let limited = Service::parse(&crate::json::read(raw.as_bytes()).unwrap()).unwrap();
     put_service(&world.maps, limited);
     world.apply(Affected::Service("ledger".parse().unwrap()));
@@ -183,13 +185,14 @@ fn limits_are_named() {
         let detail = step.map(|step| step.detail.as_str());
         assert_eq!(detail, Some(expect), "{words}: {answer:?}");
     };
-    let both = "caller 5/minute, service /l.L/Apply 1/hour shadow, at this Envoy";
+    let both = "caller 5/minute, service /l.L/Apply 1/hour shadow, at this Envoy; service 7/second region, caller /l.L/Apply \
+                3/second region, at EMS, for the whole region";
     says("us/orders", "service=ledger :path=/l.L/Apply", both);
     says("eu/orders", "service=ledger :path=/l.L/Apply", both);
     says(
         "us/orders",
         "service=ledger",
-        "caller 5/minute, at this Envoy",
+        "caller 5/minute, at this Envoy; service 7/second region, at EMS, for the whole region",
     );
     says("us/orders", "service=payments", "none");
     says(

@@ -45,6 +45,7 @@ use super::{
     Settings,
     encode::{ads, any, bool_value, duration, u32_value},
     filter::FILTER,
+    limits,
     node::NodeKind,
     replies::{header_ends, local_replies},
     tls,
@@ -170,8 +171,11 @@ pub(super) fn route(settings: &Settings) -> RouteConfiguration {
         virtual_hosts: vec![VirtualHost {
             name: ROUTE.to_owned(),
             domains: vec!["*".to_owned()],
-            // What Envoy adds for the edge that it plays here.
-            request_headers_to_remove: vec!["x-envoy-external-address".to_owned()],
+            // What Envoy adds for the edge that it plays here, and what one filter says to the next.
+            request_headers_to_remove: std::iter::once("x-envoy-external-address".to_owned())
+                .chain(limits::headers())
+                .collect(),
+            rate_limits: limits::descriptors(),
             routes: vec![
                 Route {
                     name: "local".to_owned(),
@@ -258,7 +262,7 @@ fn connection_manager(kind: NodeKind, settings: &Settings) -> Filter {
     }
 }
 
-/// Ours names the cluster, on-demand finds it, the router goes there.
+/// Ours names the cluster, on-demand finds it, those for limits ask EMS, the router goes there.
 fn http_filters() -> Vec<HttpFilter> {
     let typed = |name: &str, config| HttpFilter {
         name: name.to_owned(),
@@ -289,11 +293,11 @@ fn http_filters() -> Vec<HttpFilter> {
         suppress_envoy_headers: true,
         ..Default::default()
     };
-    vec![
-        ours,
-        typed("envoy.filters.http.on_demand", any(&on_demand)),
-        typed("envoy.filters.http.router", any(&router)),
-    ]
+    let limits = limits::filters();
+    let mut filters = vec![ours, typed("envoy.filters.http.on_demand", any(&on_demand))];
+    filters.extend(limits.map(|(name, filter)| typed(&name, filter)));
+    filters.push(typed("envoy.filters.http.router", any(&router)));
+    filters
 }
 
 fn bind_address(at: SocketAddr) -> Option<Address> {

@@ -31,7 +31,7 @@ struct Refusal {
     message: &'static str,
 }
 
-const REFUSALS: [Refusal; 5] = [
+const REFUSALS: [Refusal; 6] = [
     Refusal {
         // A cluster that drops everything because EMS says so: see `cluster::unknown`.
         flags: &["UDO"],
@@ -56,6 +56,13 @@ const REFUSALS: [Refusal; 5] = [
         flags: &["UO"],
         code: Code::NoHealthyEndpoint,
         message: "its circuit breakers let no more requests through now",
+    },
+    Refusal {
+        // Nobody says whether a limit of the region is kept, and it has `onError: deny`. What is over a limit has its
+        // words from EMS.
+        flags: &["RLSE"],
+        code: Code::RateLimited,
+        message: "whether it is over a limit cannot be said now, try again in 1 s",
     },
     Refusal {
         // An endpoint, or a gateway, closed the connection, reset the stream or spoke another protocol. Somebody may have
@@ -121,10 +128,13 @@ fn grpc(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
             format!("{}: {}", refusal.message, destination(headers)),
             "text/plain",
         )),
-        headers_to_add: vec![
-            overwrite("grpc-status", &refusal.code.grpc_status().to_string()),
-            overwrite(&headers.error, refusal.code.as_str()),
-        ],
+        headers_to_add: [overwrite(
+            "grpc-status",
+            &refusal.code.grpc_status().to_string(),
+        )]
+        .into_iter()
+        .chain(common(refusal, headers))
+        .collect(),
         ..Default::default()
     }
 }
@@ -141,9 +151,17 @@ fn http(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
         filter: Some(flagged(refusal)),
         status_code: u32_value(u32::from(refusal.code.http_status())),
         body_format_override: Some(format(body, "application/json")),
-        headers_to_add: vec![overwrite(&headers.error, refusal.code.as_str())],
+        headers_to_add: common(refusal, headers).collect(),
         ..Default::default()
     }
+}
+
+/// The headers that both forms have.
+fn common(refusal: &Refusal, headers: &Headers) -> impl Iterator<Item = HeaderValueOption> {
+    let error = overwrite(&headers.error, refusal.code.as_str());
+    // As the filter has it for a budget that is not known.
+    let wait = (refusal.code == Code::RateLimited).then(|| overwrite("retry-after", "1"));
+    std::iter::once(error).chain(wait)
 }
 
 /// Envoy's placeholder for where the request was to go.

@@ -10,11 +10,12 @@ use crate::{
     api::Api,
     host::hostname,
     identity::{DevelopmentCa, Wallet},
-    metrics::{Metrics, RegistryCollector, RejectedCollector, XdsCollector},
+    metrics::{LimitCollector, Metrics, RegistryCollector, RejectedCollector, XdsCollector},
     options::Options,
+    ratelimit::server::Limiter,
     registrar::{Follower, Registrar},
-    registry::{Home, Registry},
-    resources::{self, Change, Resources, Settings},
+    registry::{Affected, Home, Registry},
+    resources::{self, Change, Facts, Resources, Settings},
     store::RedbStore,
     xds::{limits::Limits, server::Server},
 };
@@ -26,12 +27,15 @@ pub(super) struct Assembly {
     pub(super) wallet: Arc<Wallet>,
     pub(super) publisher: Publisher,
     pub(super) envoys: Arc<Server>,
+    pub(super) limiter: Limiter,
     pub(super) api: Api,
 }
 
 /// The way from a change to the Envoys whom it concerns.
 #[derive(Clone)]
 pub(super) struct Publisher {
+    facts: Arc<dyn Facts>,
+    limiter: Limiter,
     resources: Resources,
     envoys: Arc<Server>,
 }
@@ -39,6 +43,14 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn publish<C: Into<Change>>(&self, changes: impl IntoIterator<Item = C>) {
         let changes: Vec<_> = changes.into_iter().map(Into::into).collect();
+        // Before Envoys hear of a limit, and ask about it.
+        for change in &changes {
+            if let Change::Registry(Affected::Service(name)) = change {
+                let service = self.facts.service(name);
+                let service = service.as_ref().map(|entry| &entry.checked);
+                self.limiter.book().note(name, service);
+            }
+        }
         self.envoys.publish(self.resources.apply(&changes));
     }
 }
@@ -55,7 +67,8 @@ impl Assembly {
         });
         let (registrar, follower) = Registrar::new(Arc::new(store), registry, metrics.clone());
         let facts = Arc::new(registrar.shared().clone());
-        let resources = Resources::new(settings(options), facts, wallet.clone());
+        let resources = Resources::new(settings(options), facts.clone(), wallet.clone());
+        let limiter = Limiter::new(options.headers.clone());
         let limits = Limits {
             streams: options.max_streams,
             streams_per_node: options.max_streams_per_node,
@@ -67,12 +80,15 @@ impl Assembly {
         metrics.collect(RegistryCollector(registrar.shared().clone()));
         metrics.collect(XdsCollector(envoys.clone()));
         metrics.collect(RejectedCollector(resources.clone()));
+        metrics.collect(LimitCollector(limiter.clone()));
         let lookout = Lookout {
             envoys: envoys.clone(),
             resources: resources.clone(),
         };
         let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
         let publisher = Publisher {
+            facts,
+            limiter: limiter.clone(),
             resources,
             envoys: envoys.clone(),
         };
@@ -82,6 +98,7 @@ impl Assembly {
             wallet,
             publisher,
             envoys,
+            limiter,
             api,
         })
     }

@@ -15,7 +15,7 @@ fn check(json: &str, headers: &[(&str, &str)], want: &[(&str, &str)]) {
     let mut headers = headers.to_vec();
     headers.push(("x-mesh-service", "payments"));
     let pairs = headers.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes()));
-    let request = Request::collect(config.headers(), pairs);
+    let request = Request::collect(config.headers(), pairs.clone());
     let peer = Peer {
         uri: Some(b"spiffe://mesh.internal/region/eu/service/billing"),
         server_name: Some(b"eu.mesh.internal"),
@@ -27,6 +27,8 @@ fn check(json: &str, headers: &[(&str, &str)], want: &[(&str, &str)]) {
     let mut texts = Texts::default();
     // Left over from the request before.
     texts.caller.push_str("eu/other");
+    texts.question.push_str("1h;other");
+    texts.ask(&route, request.is_grpc(), pairs.clone());
     let mut after = headers.clone();
     let edits: Vec<_> = edits(config.headers(), &request, &route, &mut texts).collect();
     for edit in &edits {
@@ -107,4 +109,47 @@ fn what_is_right_already_is_left_alone() {
     check(OUTBOUND, &[orders, orders], &[destination, orders]);
     check(OUTBOUND, &[orders, billing], &[destination, orders]);
     check(GATEWAY, &[billing], &[destination, billing, one]);
+}
+
+const LIMITED: &str = r#"{"region": "us", "regions": ["eu"], "caller": "us/orders", "services": {"payments": {"limits": [
+    {"per": "caller", "requests": 1, "unit": "second", "scope": "region"},
+    {"per": "header:x-tenant", "method": "/pay", "requests": 1, "unit": "day", "scope": "region", "on_error": "deny"}
+]}}}"#;
+
+#[test]
+fn a_question_about_limits() {
+    let asked = ("x-mesh-destination", "payments.us");
+    let caller = ("x-mesh-caller", "us/orders");
+    let first = "1h;payments;caller,,second,enforce|us/orders";
+    // What a caller says of limits goes, whether there is a question or not.
+    let spoofed = [
+        ("x-mesh-limit-allow", "1h;other;service,,day,enforce|"),
+        ("x-mesh-limit-deny", "1h;other;service,,day,enforce|"),
+    ];
+    check(
+        LIMITED,
+        &[spoofed[0], spoofed[1]],
+        &[asked, caller, ("x-mesh-limit-allow", first)],
+    );
+    check(OUTBOUND, &[spoofed[0], spoofed[1]], &[asked, caller]);
+    let both = format!("{first};header:x-tenant,/pay,day,enforce|=acme%20inc");
+    let request = [("x-tenant", "acme inc"), (":path", "/pay?now")];
+    check(
+        LIMITED,
+        &[spoofed[0], request[0], request[1]],
+        &[
+            asked,
+            caller,
+            request[0],
+            request[1],
+            ("x-mesh-limit-deny", &both),
+        ],
+    );
+    // That of another region asks its own EMS.
+    let elsewhere = ("x-mesh-region", "eu");
+    check(
+        LIMITED,
+        &[elsewhere],
+        &[elsewhere, ("x-mesh-destination", "payments.eu"), caller],
+    );
 }

@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     access::{Identity, Pattern, Rule},
-    limit::check_limits,
+    limit::{
+        check_limits,
+        question::{ALLOW_HEADER, DENY_HEADER},
+    },
     name::{ANY_REGION, RegionName, ServiceName},
 };
 
@@ -177,7 +180,7 @@ fn check_trust_domain(raw: Option<String>, errors: &mut Errors) -> String {
 
 pub(super) fn headers(mut raw: RawHeaders) -> Result<Headers, Vec<ConfigError>> {
     // Names that Envoy or HTTP give a meaning of their own.
-    const TAKEN: [&str; 8] = [
+    const TAKEN: [&str; 10] = [
         "host",
         "content-type",
         "content-length",
@@ -186,6 +189,9 @@ pub(super) fn headers(mut raw: RawHeaders) -> Result<Headers, Vec<ConfigError>> 
         "te",
         "grpc-status",
         "grpc-message",
+        // And our own, between two filters of one Envoy.
+        ALLOW_HEADER,
+        DENY_HEADER,
     ];
     let mut errors = Errors::default();
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();

@@ -200,6 +200,7 @@ fn written_and_read_again() {
                 requests: 5,
                 unit: Unit::Minute,
                 burst: Some(6),
+                scope: Scope::Local,
                 mode: LimitMode::Shadow,
                 on_error: OnError::Deny,
             }],

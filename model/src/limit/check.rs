@@ -3,8 +3,10 @@
 
 use crate::{config::ConfigError, name::ServiceName};
 
-use super::{Limit, MOST_LIMITS, MOST_REQUESTS, Part, Rate, RawLimit};
+use super::{Limit, MOST_LIMITS, MOST_REQUESTS, Part, Rate, RawLimit, Scope, question};
 
+/// Words of `per` that a limit of the region may have: the filter asks for them in one header.
+const MOST_PARTS: usize = 8;
 const LONGEST_METHOD: usize = 256;
 const NANOSECONDS: u64 = 1_000_000_000;
 
@@ -54,7 +56,7 @@ pub(crate) fn check_limits(
             errors.push(error(
                 &format!("[{at}]"),
                 format!(
-                    "is about the same as [{twin}]: limits must differ in per, method, unit or mode"
+                    "is about the same as [{twin}]: limits must differ in per, method, unit, scope or mode"
                 ),
             ));
             continue;
@@ -94,6 +96,9 @@ fn check_limit(
         }
     }
     per.sort();
+    if raw.scope == Scope::Region {
+        check_region(raw, wrong);
+    }
     if let Some(method) = &raw.method {
         check_method(method, wrong);
     }
@@ -126,17 +131,40 @@ fn check_limit(
         return None;
     };
     let identity = identity(service, &per, raw);
+    let token = question::token(&per, raw);
     Some(Limit {
         per,
         method: raw.method.clone(),
         requests: raw.requests,
         unit: raw.unit,
         burst,
+        scope: raw.scope,
         mode: raw.mode,
         on_error: raw.on_error,
         rate,
         identity,
+        token,
     })
+}
+
+fn check_region(raw: &RawLimit, wrong: &mut impl FnMut(&str, String)) {
+    if raw.burst.is_some() {
+        wrong(
+            ".burst",
+            "is for scope local: a limit of the region counts in windows of one unit, so all of its requests may come \
+             at once; leave it out"
+                .to_owned(),
+        );
+    }
+    if raw.per.len() > MOST_PARTS {
+        wrong(
+            ".per",
+            format!(
+                "has {} words; {MOST_PARTS} are the most with scope region",
+                raw.per.len()
+            ),
+        );
+    }
 }
 
 fn check_method(method: &str, wrong: &mut impl FnMut(&str, String)) {
@@ -173,6 +201,10 @@ fn identity(service: &ServiceName, per: &[Part], raw: &RawLimit) -> String {
     for word in [raw.unit.as_str(), raw.mode.as_str()] {
         text.push('\0');
         text.push_str(word);
+    }
+    if raw.scope == Scope::Region {
+        text.push('\0');
+        text.push_str(raw.scope.as_str());
     }
     text
 }

@@ -1,13 +1,16 @@
 //! Limits that can never refuse anything, because another limit of the service always does so first. They are allowed, and
 //! most likely not what was meant.
 
-use super::{Limit, LimitMode, Part};
+use super::{Limit, LimitMode, Part, Rate, Scope};
+
+const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The limits, by their places, that never bind, each with one that is in its way.
 ///
 /// One limit makes another idle when it counts every request that the other counts, in budgets that are at least as coarse,
 /// and lets no more of them pass, neither at once nor in the long run. Of two that do this to each other the second is
-/// idle. A shadow limit is in nobody's way.
+/// idle. A shadow limit is in nobody's way, and a local one not in that of a limit of the region: it lets as much pass at each
+/// Envoy, and how many there are is not known here.
 #[must_use]
 pub fn never_binding(limits: &[Limit]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -26,10 +29,28 @@ pub fn never_binding(limits: &[Limit]) -> Vec<(usize, usize)> {
 fn is_idle_beside(idle: &Limit, strict: &Limit) -> bool {
     let all_its_requests = strict.method.is_none() || strict.method == idle.method;
     let coarser = strict.per.iter().all(|part| is_fixed(part, idle));
-    strict.mode == LimitMode::Enforce
-        && all_its_requests
-        && coarser
-        && strict.rate.is_within(idle.rate)
+    strict.mode == LimitMode::Enforce && all_its_requests && coarser && is_stricter(strict, idle)
+}
+
+/// Whether all that one lets pass the other does too. Windows of the region may begin at any time, so twice as much as in
+/// one passes at the border of two.
+fn is_stricter(strict: &Limit, idle: &Limit) -> bool {
+    let windows = |limit: &Limit| {
+        let unit = u64::from(limit.unit.seconds()) * NANOSECONDS;
+        Rate::new(limit.requests, unit, limit.requests.saturating_mul(2))
+    };
+    match (strict.scope, idle.scope) {
+        (Scope::Local, Scope::Local) => strict.rate.is_within(idle.rate),
+        (Scope::Local, Scope::Region) => false,
+        (Scope::Region, Scope::Local) => {
+            windows(strict).is_some_and(|strict| strict.is_within(idle.rate))
+        }
+        // In a window of the one are so many of the other, and one more that it cuts.
+        (Scope::Region, Scope::Region) => {
+            let cut = idle.unit.seconds().div_ceil(strict.unit.seconds()) + 1;
+            strict.requests.saturating_mul(cut) <= idle.requests
+        }
+    }
 }
 
 /// Whether requests that share a budget of the limit are equal in this part.

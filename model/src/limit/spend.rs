@@ -1,4 +1,4 @@
-//! Charges a request to the budgets of all limits that it meets, or to none of them.
+//! Charges a request to the budgets of all limits that it meets and this Envoy keeps, or to none of them.
 //!
 //! Several threads do this at once, so nothing is written that was changed meanwhile: every write is a compare-and-swap,
 //! and is tried again with what is there now. First all budgets are looked at, and if one refuses nothing was written. Only
@@ -7,11 +7,8 @@
 
 use std::hash::Hasher;
 
-use super::{Cell, CellName, Limit, LimitMode, Limits, OnError, gcra::Wait};
-use crate::{
-    decide::Route,
-    refusal::{Code, Refusal},
-};
+use super::{Cell, CellName, Exceeded, Limit, LimitMode, OnError, Scope, gcra::Wait};
+use crate::decide::Route;
 
 /// How often a write is tried. Whenever one fails another thread's has succeeded, so this is never reached in practice.
 const ATTEMPTS: u32 = 100;
@@ -71,52 +68,6 @@ impl Outcome {
             Self::ShadowDenied => "shadow_denied",
             Self::Unchecked => "unchecked",
         }
-    }
-}
-
-/// A request that is too much for a limit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exceeded<'a> {
-    /// The limit; of several the one that needs the longest wait.
-    pub limit: &'a Limit,
-    /// All that were consulted.
-    pub limits: Limits<'a>,
-    /// Seconds until it may be tried again, rounded up.
-    pub retry_after: u64,
-    service: &'a str,
-}
-
-impl Exceeded<'_> {
-    /// The refusal.
-    #[must_use]
-    pub fn refusal(&self) -> Refusal {
-        let Self {
-            limit,
-            retry_after,
-            service,
-            ..
-        } = self;
-        Refusal::new(
-            Code::RateLimited,
-            format!("over the limit of {service} ({limit}): try again in {retry_after} s"),
-        )
-    }
-
-    /// The limit as the `RateLimit-Policy` field has it: quota and window.
-    #[must_use]
-    pub fn policy(&self) -> String {
-        let limit = self.limit;
-        format!(
-            "\"{limit}\";q={};w={}",
-            limit.requests,
-            limit.unit.seconds()
-        )
-    }
-
-    /// Its state as the `RateLimit` field has it: nothing left, and until when.
-    #[must_use]
-    pub fn state(&self) -> String {
-        format!("\"{}\";r=0;t={}", self.limit, self.retry_after)
     }
 }
 
@@ -222,7 +173,7 @@ impl<'a> Charge<'a> {
     }
 }
 
-/// Charges a request to its limits, and notes what each had to say: all that were charged, or those that refused.
+/// Charges a request to its local limits, and notes what each had to say: all that were charged, or those that refused.
 ///
 /// # Errors
 /// If a limit refuses it. Then no budget was charged.
@@ -246,13 +197,13 @@ pub fn spend<'a, 'h, B: Budgets>(
         note,
         refusal: None,
     };
-    let mut limits = route.limits.iter();
+    let mut limits = route.limits.of_scope(Scope::Local);
     match (limits.next(), limits.next()) {
         (None, _) => return Ok(()),
         // By far the most usual: nothing to be given back, and nothing on the heap.
         (Some(limit), None) => verdict.hear(limit, charge(limit).make(budgets)),
         _ => spend_all(
-            route.limits.iter().map(charge).collect(),
+            route.limits.of_scope(Scope::Local).map(charge).collect(),
             budgets,
             &mut verdict,
         ),

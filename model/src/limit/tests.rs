@@ -35,8 +35,26 @@ fn good_ones() {
             {"per": "caller", "requests": 100, "unit": "second", "burst": 200},
             {"per": ["caller", "header:X-Tenant"], "method": "/pay.v1.Pay/Charge", "requests": 5, "unit": "minute",
              "mode": "shadow", "on_error": "deny"},
+            {"per": "caller", "requests": 100, "unit": "second", "scope": "region"},
             {"per": ["caller_region", "method"], "requests": 1, "unit": "hour"}]"#,
         &[],
+    );
+}
+
+#[test]
+fn what_makes_no_sense_for_the_region() {
+    check(
+        r#"[{"per": "caller", "requests": 5, "unit": "day", "scope": "region", "burst": 5},
+            {"per": ["header:a", "header:b", "header:c", "header:d", "header:e", "header:f", "header:g", "caller", "method"],
+             "requests": 5, "unit": "day", "scope": "region"},
+            {"per": ["header:x-mesh-limit-allow", "header:X-Mesh-Limit-Deny"], "requests": 5, "unit": "day"}]"#,
+        &[
+            "[0].burst: is for scope local: a limit of the region counts in windows of one unit, so all of its requests may \
+             come at once; leave it out",
+            "[1].per: has 9 words; 8 are the most with scope region",
+            "[2].per[0]: names a header that is not the caller's to choose: use caller for who calls, method for the path",
+            "[2].per[1]: names a header that is not the caller's to choose: use caller for who calls, method for the path",
+        ],
     );
 }
 
@@ -101,13 +119,14 @@ fn two_about_the_same() {
     };
     twice(
         r#"{"per": ["method", "service", "caller"], "requests": 2, "unit": "second", "burst": 9}"#,
-        &["[2]: is about the same as [1]: limits must differ in per, method, unit or mode"],
+        &["[2]: is about the same as [1]: limits must differ in per, method, unit, scope or mode"],
     );
     for other in [
         r#"{"per": ["method", "caller"], "requests": 2, "unit": "minute"}"#,
         r#"{"per": ["method", "caller"], "requests": 2, "unit": "second", "mode": "shadow"}"#,
         r#"{"per": ["method", "caller"], "requests": 2, "unit": "second", "method": "/a"}"#,
         r#"{"per": ["method", "caller_region"], "requests": 2, "unit": "second"}"#,
+        r#"{"per": ["method", "caller"], "requests": 2, "unit": "second", "scope": "region"}"#,
     ] {
         twice(other, &[]);
     }
@@ -133,8 +152,8 @@ fn words_that_are_none() {
             "invalid value",
         ),
         (
-            r#"{"per": "caller", "requests": 1, "unit": "day", "scope": "local"}"#,
-            "unknown field `scope`",
+            r#"{"per": "caller", "requests": 1, "unit": "day", "scope": "mesh"}"#,
+            "unknown variant `mesh`",
         ),
         (
             r#"{"per": "caller", "unit": "day"}"#,
@@ -158,6 +177,10 @@ fn names_and_raw_forms() {
         (
             r#"{"per":["caller","header:x-tenant"],"method":"/a.B/C","requests":5,"unit":"minute","burst":6,"mode":"shadow","on_error":"deny"}"#,
             "caller+header:x-tenant /a.B/C 5/minute shadow",
+        ),
+        (
+            r#"{"per":["caller"],"requests":5,"unit":"minute","scope":"region","mode":"shadow"}"#,
+            "caller 5/minute region shadow",
         ),
     ] {
         let limits = limits(&format!("[{json}]"));

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     decide::decide,
-    limit::{Budgets, Cell, CellName, Unavailable, spend},
+    limit::{Budgets, Cell, CellName, POLICY_HEADER, Unavailable, named_by_policy, spend},
     request::{
         Caller, Peer, Request,
         tests::{config, pairs},
@@ -92,8 +92,14 @@ fn limits() {
         got,
         r#""us";mode=outbound;config="";refused=rate_limited;limit="service 9/hour";limits="caller 5/minute, service 9/hour""#
     );
-    assert_eq!(exceeded.policy(), r#""service 9/hour";q=9;w=3600"#);
-    assert_eq!(exceeded.state(), r#""service 9/hour";r=0;t=1"#);
+    let [_, (header, policy), (_, state)] = exceeded.headers();
+    assert_eq!(policy, r#""service 9/hour";q=9;w=3600"#);
+    assert_eq!(state, r#""service 9/hour";r=0;t=1"#);
+    assert_eq!(header, POLICY_HEADER);
+    assert_eq!(named_by_policy(policy.as_bytes()), Some("service 9/hour"));
+    for none in [&b"service;q=9"[..], b"\"service", b"\"\xff\"", b""] {
+        assert_eq!(named_by_policy(none), None);
+    }
     assert_eq!(
         exceeded.refusal().to_string(),
         "rate_limited: over the limit of a (service 9/hour): try again in 1 s"

@@ -285,7 +285,8 @@ impl ::prost::Name for Service {
         "/isthmus.v1.Service".into()
     }
 }
-/// So many requests in a unit of time, spread evenly, and so many at once after a pause.
+/// So many requests in a unit of time. With scope local they are spread evenly, and so many may come at once after a pause;
+/// with scope region they are counted in windows of one unit.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct RateLimit {
     /// What has a budget of its own: service (all callers share one), caller, caller_region, header:<name>, method; several
@@ -300,7 +301,7 @@ pub struct RateLimit {
     pub requests: u32,
     #[prost(enumeration = "rate_limit::Unit", tag = "4")]
     pub unit: i32,
-    /// Most requests at once, 1-1000000. Default: as many as requests.
+    /// Most requests at once, 1-1000000. Default: as many as requests. With scope local only.
     #[prost(uint32, optional, tag = "5")]
     pub burst: ::core::option::Option<u32>,
     #[prost(enumeration = "rate_limit::Scope", tag = "6")]
@@ -373,7 +374,7 @@ pub mod rate_limit {
     pub enum Scope {
         /// Each Envoy by itself: that of the callers, and each gateway.
         Local = 0,
-        /// All Envoys of the region together. Not supported yet: refused.
+        /// All Envoys of the region together: they ask EMS.
         Region = 1,
     }
     impl Scope {

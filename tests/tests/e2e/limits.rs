@@ -33,7 +33,7 @@ fn start(limits: Value) -> filter::Stage {
 }
 
 /// Sends requests one after the other, and says how many passed. The others were refused for the limit's sake.
-fn passed(requests: impl IntoIterator<Item = Call>) -> usize {
+pub(crate) fn passed(requests: impl IntoIterator<Item = Call>) -> usize {
     let replies = requests.into_iter().map(|call| call.send().unwrap());
     replies.filter(is_passed).count()
 }
@@ -71,13 +71,13 @@ fn counts(envoy: &Envoy, want: &[(&str, u64)]) {
 
 /// Sends requests on a connection of its own, with as little work as can be: the workers should be busy, and not this
 /// machine's clients. Says how many passed.
-fn passed_on_one_connection(address: &str, requests: usize) -> usize {
+pub(crate) fn passed_on_one_connection(address: &str, service: &str, requests: usize) -> usize {
     let mut connection = BufReader::new(TcpStream::connect(address).unwrap());
     let limit = Some(Duration::from_secs(30));
     connection.get_ref().set_read_timeout(limit).unwrap();
+    let request = format!("GET / HTTP/1.1\r\nhost: a\r\nx-mesh-service: {service}\r\n\r\n");
     let mut pass = |_: &usize| {
-        let request = b"GET / HTTP/1.1\r\nhost: a\r\nx-mesh-service: payments\r\n\r\n";
-        connection.get_mut().write_all(request).unwrap();
+        connection.get_mut().write_all(request.as_bytes()).unwrap();
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
             assert_ne!(
@@ -115,7 +115,7 @@ fn workers_share_one_budget_exactly() {
     let address = stage.envoy.address();
     let total: usize = thread::scope(|scope| {
         let threads: Vec<_> = (0..CONNECTIONS)
-            .map(|_| scope.spawn(|| passed_on_one_connection(&address, EACH)))
+            .map(|_| scope.spawn(|| passed_on_one_connection(&address, "payments", EACH)))
             .collect();
         threads
             .into_iter()

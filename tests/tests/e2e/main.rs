@@ -26,6 +26,7 @@ mod policy;
 mod protocols;
 mod proxyless;
 mod refusals;
+mod region_limits;
 mod registry;
 mod rejected;
 mod routes;

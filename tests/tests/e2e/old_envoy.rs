@@ -18,6 +18,11 @@ macro_rules! older_envoys {
             fn as_a_gateway() {
                 super::as_a_gateway($version);
             }
+
+            #[test]
+            fn limits_of_the_region() {
+                crate::region_limits::an_older_envoy_asks_too($version);
+            }
         })+
 
         #[test]

@@ -2,7 +2,7 @@
 
 use isthmus_model::{
     Limit, ServiceName,
-    limit::{LimitMode, OnError, RawLimit, Unit, check_service},
+    limit::{LimitMode, OnError, RawLimit, Scope, Unit, check_service},
 };
 use isthmus_proto::v1::{RateLimit, rate_limit};
 
@@ -42,16 +42,16 @@ fn words(raw: &RateLimit, errors: &mut Errors) -> RawLimit {
             Unit::Second
         }
     };
-    match rate_limit::Scope::try_from(raw.scope) {
-        Ok(rate_limit::Scope::Local) => {}
-        Ok(rate_limit::Scope::Region) => errors.add(
-            "scope",
-            "region is not supported yet: leave it out, and each Envoy has a budget of its own",
-        ),
-        Err(_) => errors.add("scope", "must be local or region"),
-    }
+    let scope = match rate_limit::Scope::try_from(raw.scope) {
+        Ok(rate_limit::Scope::Local) => Scope::Local,
+        Ok(rate_limit::Scope::Region) => Scope::Region,
+        Err(_) => {
+            errors.add("scope", "must be local or region");
+            Scope::Local
+        }
+    };
     if raw.lease {
-        errors.add("lease", "is for scope region, which is not supported yet");
+        errors.add("lease", "is not supported yet: leave it out");
     }
     let mode = match rate_limit::Mode::try_from(raw.mode) {
         Ok(rate_limit::Mode::Enforce) => LimitMode::Enforce,
@@ -75,6 +75,7 @@ fn words(raw: &RateLimit, errors: &mut Errors) -> RawLimit {
         requests: raw.requests,
         unit,
         burst: raw.burst,
+        scope,
         mode,
         on_error,
     }

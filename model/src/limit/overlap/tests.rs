@@ -3,7 +3,8 @@
 use super::*;
 use crate::{limit::tests::limits, testing::test};
 
-/// Limits as `<per> [<method>] <requests>/<unit> <burst> [shadow]`, one a line, and the pairs found: `idle<strict`.
+/// Limits as `<per> [<method>] <requests>/<unit> <burst, or region> [shadow]`, one a line, and the pairs found:
+/// `idle<strict`.
 fn check(lines: &[&str], want: &str) {
     let json: Vec<String> = lines
         .iter()
@@ -21,9 +22,12 @@ fn check(lines: &[&str], want: &str) {
             let per: Vec<String> = words[0].split('+').map(|part| format!("\"{part}\"")).collect();
             let (requests, unit) = numbers[0].split_once('/').expect("a rate");
             format!(
-                r#"{{"per": [{}], {method} "requests": {requests}, "unit": "{unit}", "burst": {}, "mode": "{mode}"}}"#,
+                r#"{{"per": [{}], {method} "requests": {requests}, "unit": "{unit}", {}, "mode": "{mode}"}}"#,
                 per.join(","),
-                numbers[1]
+                match numbers[1] {
+                    "region" => r#""scope": "region""#.to_owned(),
+                    burst => format!(r#""burst": {burst}"#),
+                },
             )
         })
         .collect();
@@ -131,4 +135,32 @@ mod always {
             }
         }
     }
+}
+
+#[test]
+fn limits_of_the_region() {
+    // Twice as much as in one window passes at the border of two.
+    check(&["caller 60/minute 119", "service 60/minute region"], "");
+    check(&["caller 60/minute 120", "service 60/minute region"], "0<1");
+    check(&["caller 59/minute 200", "service 60/minute region"], "");
+    check(
+        &["caller 119/minute region", "service 60/minute region"],
+        "",
+    );
+    check(
+        &["caller 120/minute region", "service 60/minute region"],
+        "0<1",
+    );
+    check(&["caller 6/hour region", "service 2/minute region"], "");
+    check(
+        &["caller 122/hour region", "service 2/minute region"],
+        "0<1",
+    );
+    check(&["caller 119/minute region", "service 60/hour region"], "");
+    check(
+        &["caller 120/minute region", "service 60/hour region"],
+        "0<1",
+    );
+    // Of one Envoy it is said how much passes, but not how many there are.
+    check(&["caller 1000000/second region", "service 1/day 1"], "");
 }

@@ -1,0 +1,143 @@
+//! The limits of the region, by service, and how often each allowed and refused: what requests look up.
+//!
+//! It follows the registry. A limit that changes its numbers keeps its counts; one that goes takes them along, so there are
+//! never more than limits in the registry.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use isthmus_model::{Limit, Outcome, ServiceName, limit::Scope};
+
+use crate::record::Service;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Book(RwLock<HashMap<ServiceName, Arc<Page>>>);
+
+/// The limits of a service.
+#[derive(Debug)]
+pub struct Page {
+    service: ServiceName,
+    entries: Vec<Entry>,
+}
+
+/// A limit.
+#[derive(Debug)]
+pub struct Entry {
+    limit: Limit,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts([AtomicU64; Outcome::ALL.len()]);
+
+impl Book {
+    /// Takes note of a service as it is now.
+    pub fn note(&self, name: &ServiceName, service: Option<&Service>) {
+        let limits = service.into_iter().flat_map(|service| &service.rate_limits);
+        let limits: Vec<_> = limits
+            .filter(|limit| limit.scope() == Scope::Region)
+            .collect();
+        let before = self.page(name.as_str());
+        if limits.is_empty() && before.is_none() {
+            return;
+        }
+        let mut pages = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if limits.is_empty() {
+            pages.remove(name);
+            return;
+        }
+        let entries = limits
+            .into_iter()
+            .map(|limit| {
+                let old = before.as_ref().and_then(|page| page.find(limit.token()));
+                Entry {
+                    limit: limit.clone(),
+                    counts: old.map(|entry| entry.counts.clone()).unwrap_or_default(),
+                }
+            })
+            .collect();
+        let page = Page {
+            service: name.clone(),
+            entries,
+        };
+        pages.insert(name.clone(), Arc::new(page));
+    }
+
+    /// The limits of a service, if it has any.
+    #[must_use]
+    pub fn page(&self, service: &str) -> Option<Arc<Page>> {
+        let pages = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        pages.get(service).cloned()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn pages(&self) -> Vec<Arc<Page>> {
+        let pages = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut pages: Vec<_> = pages.values().cloned().collect();
+        pages.sort_by(|a, b| a.service.cmp(&b.service));
+        pages
+    }
+}
+
+impl Page {
+    /// Whose they are.
+    #[must_use]
+    pub fn service(&self) -> &ServiceName {
+        &self.service
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The limit of a token.
+    #[must_use]
+    pub fn find(&self, token: &str) -> Option<&Entry> {
+        self.entries
+            .iter()
+            .find(|entry| entry.limit.token() == token)
+    }
+}
+
+impl Entry {
+    /// The limit.
+    #[must_use]
+    pub fn limit(&self) -> &Limit {
+        &self.limit
+    }
+
+    /// How much it lets pass in a window.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        u64::from(self.limit.requests())
+    }
+
+    /// The length of a window, in milliseconds.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        u64::from(self.limit.unit().seconds()) * 1_000
+    }
+
+    /// Counts what it had to say.
+    pub fn count(&self, outcome: Outcome) {
+        if let Some(count) = self.counts.0.get(outcome as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn counted(&self, outcome: Outcome) -> u64 {
+        let count = self.counts.0.get(outcome as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}

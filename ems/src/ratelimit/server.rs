@@ -1,0 +1,113 @@
+//! The shell of it all: Envoy's rate limit service, with a clock and a store.
+
+use std::{sync::Arc, time::Instant};
+
+use envoy_types::pb::envoy::service::ratelimit::v3::{
+    RateLimitRequest, RateLimitResponse,
+    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
+};
+use isthmus_model::{Headers, limit::Question};
+use tonic::{Request, Response, Status, async_trait};
+
+use super::{
+    Claim, DESCRIPTOR, DOMAIN, State,
+    answer::{answer, passes},
+    book::Book,
+    memory::{Memory, Room},
+};
+
+/// Most bytes of a request: a question, and what is around it.
+const REQUEST_BYTES: usize = 256 * 1024;
+
+/// Answers questions. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Limiter(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    book: Book,
+    memory: Memory,
+    headers: Headers,
+    started: Instant,
+}
+
+impl Limiter {
+    /// A limiter that keeps its budgets in memory. Refusals have the header names of `headers`.
+    #[must_use]
+    pub fn new(headers: Headers) -> Self {
+        Self(Arc::new(Inner {
+            book: Book::default(),
+            memory: Memory::new(Room::default()),
+            headers,
+            started: Instant::now(),
+        }))
+    }
+
+    /// The limits.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.0.book
+    }
+
+    /// Forgets what counts no longer; to be called now and then.
+    pub fn sweep(&self) {
+        self.0.memory.sweep(self.now());
+    }
+
+    /// The gRPC service.
+    #[must_use]
+    pub fn service(&self) -> RateLimitServiceServer<Self> {
+        RateLimitServiceServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES)
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn ask(&self, question: &Question<'_>, hits: u64) -> RateLimitResponse {
+        // A limit that is gone from the registry counts no longer.
+        let Some(page) = self.0.book.page(question.service) else {
+            return passes();
+        };
+        let claims = question.asks().filter_map(|ask| {
+            Some(Claim {
+                entry: page.find(ask.token)?,
+                key: ask.key,
+                state: State::Unknown,
+            })
+        });
+        let mut claims: Vec<_> = claims.collect();
+        let now = self.now();
+        let memory = &self.0.memory;
+        memory.charge(question.service, &mut claims, hits, now);
+        answer(&page, question.is_grpc, &claims, hits, now, &self.0.headers)
+    }
+}
+
+#[async_trait]
+impl RateLimitService for Limiter {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
+        let request = request.into_inner();
+        let text = question(&request)
+            .ok_or_else(|| Status::invalid_argument("wanted: one descriptor with a question"))?;
+        let question = Question::parse(text)
+            .ok_or_else(|| Status::invalid_argument("the question cannot be read"))?;
+        // 0 stands for 1.
+        let hits = u64::from(request.hits_addend.max(1));
+        Ok(Response::new(self.ask(&question, hits)))
+    }
+}
+
+/// The question of a request, which is all there is in it.
+fn question(request: &RateLimitRequest) -> Option<&str> {
+    let [descriptor] = request.descriptors.as_slice() else {
+        return None;
+    };
+    let [entry] = descriptor.entries.as_slice() else {
+        return None;
+    };
+    (request.domain == DOMAIN && entry.key == DESCRIPTOR).then_some(&entry.value)
+}
