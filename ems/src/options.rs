@@ -21,6 +21,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    ratelimit::redis::check_url,
     record::{FieldError, Invalid},
     serve::network::{CONNECTS_PER_SECOND, Keepalive},
     xds::limits::Limits,
@@ -46,6 +47,11 @@ pub struct RawOptions {
     /// Where records and keys are kept [default: ./ems-data]
     #[arg(long, env = "EMS_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+
+    /// Redis in which the EMS of a region count for rate limits of the region, redis://HOST:PORT [default: none, each EMS counts
+    /// by itself]
+    #[arg(long, env = "EMS_REDIS", value_name = "URL", hide_env_values = true)]
+    pub redis: Option<String>,
 
     /// First part of every identity: spiffe://<trust-domain>/… [default: mesh.internal]
     #[arg(long, env = "EMS_TRUST_DOMAIN", value_name = "NAME")]
@@ -119,6 +125,8 @@ pub struct Options {
     pub http_address: SocketAddr,
     /// Where records and keys are kept.
     pub data_dir: PathBuf,
+    /// Redis in which the EMS of the region count; `None`: this one counts by itself.
+    pub redis: Option<String>,
     /// First part of every identity.
     pub trust_domain: String,
     /// Where requests without a region go; `None`: the own region.
@@ -177,6 +185,7 @@ impl RawOptions {
             xds_address: self.xds_address.or(other.xds_address),
             http_address: self.http_address.or(other.http_address),
             data_dir: self.data_dir.or(other.data_dir),
+            redis: self.redis.or(other.redis),
             trust_domain: self.trust_domain.or(other.trust_domain),
             default_region: self.default_region.or(other.default_region),
             debug_receipts: self.debug_receipts.or(other.debug_receipts),
@@ -232,6 +241,11 @@ impl RawOptions {
             let detail = "must be 1 to 255 of a-z 0-9 . - _";
             fault(&mut errors, "--trust-domain", detail);
         }
+        if let Some(url) = &self.redis
+            && let Err(error) = check_url(url)
+        {
+            fault(&mut errors, "--redis", &error);
+        }
         if let Some(name) = self.default_region.as_deref()
             && name != isthmus_model::name::ANY_REGION
             && let Err(error) = RegionName::parse(name.as_bytes())
@@ -278,6 +292,7 @@ impl RawOptions {
                 xds_address,
                 http_address,
                 data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from("ems-data")),
+                redis: self.redis,
                 trust_domain,
                 default_region: self.default_region,
                 debug_receipts: self.debug_receipts.unwrap_or(true),

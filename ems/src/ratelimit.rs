@@ -11,7 +11,10 @@
 
 pub mod answer;
 pub mod book;
+pub mod breaker;
+pub mod denied;
 pub mod memory;
+pub mod redis;
 pub mod server;
 pub mod window;
 

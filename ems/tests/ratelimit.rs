@@ -8,6 +8,8 @@
 
 #[path = "ratelimit/asking.rs"]
 mod asking;
+#[path = "ratelimit/redis.rs"]
+mod redis;
 
 use asking::{Asking, Said};
 use isthmus_tests::{Ems, WorkDir};

@@ -1,4 +1,4 @@
-//! Guards for the real processes of a mesh: Envoy, EMS, whole regions, steady load, the network between.
+//! Guards for the real processes of a mesh: Envoy, EMS, Redis, whole regions, steady load, the network between.
 //!
 //! A guard starts something, waits until it is of use, and stops it when dropped, also on panic, when the program exits
 //! and (on Linux) when the program is killed. The end-to-end tests, `cargo xtask demo` and the benches share them, so
@@ -13,6 +13,7 @@ pub mod link;
 pub mod load;
 pub mod port;
 pub mod process;
+pub mod redis;
 pub mod region;
 pub mod wait;
 pub mod workdir;
@@ -24,6 +25,7 @@ pub use link::Link;
 pub use load::{Load, LoadReport};
 pub use port::Port;
 pub use process::Process;
+pub use redis::Redis;
 pub use region::{Mesh, Region};
 pub use wait::{eventually, within};
 pub use workdir::WorkDir;

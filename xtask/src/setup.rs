@@ -48,6 +48,7 @@ pub(crate) fn test() -> Result<()> {
         envoy::ensure(release)?;
     }
     debian::ensure(&debian::NODE)?;
+    debian::ensure(&debian::REDIS)?;
     rust::wasm_test_runner()?;
     python::grpcio()
 }

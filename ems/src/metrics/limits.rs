@@ -6,10 +6,10 @@ use isthmus_model::Outcome;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, counter::ConstCounter},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use crate::ratelimit::server::Limiter;
+use crate::ratelimit::{redis::Call, server::Limiter};
 
 /// Reads a limiter at every scrape.
 #[derive(Debug)]
@@ -38,6 +38,26 @@ impl Collector for LimitCollector {
                 }
             }
         }
-        Ok(())
+        let Some(redis) = self.0.redis() else {
+            return Ok(());
+        };
+        let mut family = encoder.encode_descriptor(
+            "redis_calls",
+            "What became of calls to the Redis of limits",
+            None,
+            MetricType::Counter,
+        )?;
+        for call in Call::ALL {
+            let labels = [("outcome", call.as_str())];
+            let count = ConstCounter::new(redis.counted(call));
+            count.encode(family.encode_family(&labels)?)?;
+        }
+        let open = encoder.encode_descriptor(
+            "redis_breaker_open",
+            "Whether calls to the Redis of limits are held back",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(i64::from(redis.is_open())).encode(open)
     }
 }

@@ -45,7 +45,7 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
 fn every_error_is_reported() {
     let raw = flags(
         "--xds-address localhost:1 --http-address x --trust-domain A/b --default-region a.b --log-format xml --log-level = \
-         --max-connects-per-second 0 --keepalive-seconds 0 --keepalive-timeout-seconds 0",
+         --redis rediss://a --max-connects-per-second 0 --keepalive-seconds 0 --keepalive-timeout-seconds 0",
     );
     let errors = raw.check().unwrap_err();
     let at: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
@@ -54,6 +54,7 @@ fn every_error_is_reported() {
         "--xds-address",
         "--http-address",
         "--trust-domain",
+        "--redis",
         "--default-region",
         "--log-format",
         "--log-level",
@@ -62,6 +63,27 @@ fn every_error_is_reported() {
         "--max-connects-per-second",
     ];
     assert_eq!(at, flags);
+}
+
+#[test]
+fn a_redis_is_named_by_a_url() {
+    for (url, fits) in [
+        ("redis://127.0.0.1:6379", true),
+        ("redis://:secret@redis.internal/3", true),
+        ("redis+unix:///run/redis.sock", true),
+        ("rediss://127.0.0.1", false),
+        ("127.0.0.1:6379", false),
+        ("redis://", false),
+        ("redis://127.0.0.1:x", false),
+        ("redis://127.0.0.1/x", false),
+    ] {
+        let checked = flags(&format!("--region us --redis {url}")).check();
+        assert_eq!(checked.is_ok(), fits, "{url}: {checked:?}");
+    }
+    assert_eq!(
+        yaml("redis: redis://a\n").redis.as_deref(),
+        Some("redis://a")
+    );
 }
 
 #[test]

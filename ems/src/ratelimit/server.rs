@@ -14,6 +14,7 @@ use super::{
     answer::{answer, passes},
     book::Book,
     memory::{Memory, Room},
+    redis::Redis,
 };
 
 /// Most bytes of a request: a question, and what is around it.
@@ -26,18 +27,35 @@ pub struct Limiter(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     book: Book,
-    memory: Memory,
+    store: Store,
     headers: Headers,
     started: Instant,
 }
 
-impl Limiter {
-    /// A limiter that keeps its budgets in memory. Refusals have the header names of `headers`.
+/// Where budgets are kept.
+#[derive(Debug)]
+pub enum Store {
+    /// Here, so this EMS must be the only one that answers the region's Envoys.
+    Memory(Memory),
+    /// There, for all EMS of the region.
+    Redis(Box<Redis>),
+}
+
+impl Store {
+    /// In memory, with the usual room.
     #[must_use]
-    pub fn new(headers: Headers) -> Self {
+    pub fn memory() -> Self {
+        Self::Memory(Memory::new(Room::default()))
+    }
+}
+
+impl Limiter {
+    /// A limiter without limits yet. Refusals have the header names of `headers`.
+    #[must_use]
+    pub fn new(headers: Headers, store: Store) -> Self {
         Self(Arc::new(Inner {
             book: Book::default(),
-            memory: Memory::new(Room::default()),
+            store,
             headers,
             started: Instant::now(),
         }))
@@ -51,7 +69,20 @@ impl Limiter {
 
     /// Forgets what counts no longer; to be called now and then.
     pub fn sweep(&self) {
-        self.0.memory.sweep(self.now());
+        let now = self.now();
+        match &self.0.store {
+            Store::Memory(memory) => memory.sweep(now),
+            Store::Redis(redis) => redis.sweep(now),
+        }
+    }
+
+    /// The Redis, if that is where budgets are.
+    #[must_use]
+    pub fn redis(&self) -> Option<&Redis> {
+        match &self.0.store {
+            Store::Memory(_) => None,
+            Store::Redis(redis) => Some(redis),
+        }
     }
 
     /// The gRPC service.
@@ -64,7 +95,7 @@ impl Limiter {
         u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn ask(&self, question: &Question<'_>, hits: u64) -> RateLimitResponse {
+    async fn ask(&self, question: &Question<'_>, hits: u64) -> RateLimitResponse {
         // A limit that is gone from the registry counts no longer.
         let Some(page) = self.0.book.page(question.service) else {
             return passes();
@@ -78,8 +109,11 @@ impl Limiter {
         });
         let mut claims: Vec<_> = claims.collect();
         let now = self.now();
-        let memory = &self.0.memory;
-        memory.charge(question.service, &mut claims, hits, now);
+        let service = question.service;
+        match &self.0.store {
+            Store::Memory(memory) => memory.charge(service, &mut claims, hits, now),
+            Store::Redis(redis) => redis.charge(service, &mut claims, hits, now).await,
+        }
         answer(&page, question.is_grpc, &claims, hits, now, &self.0.headers)
     }
 }
@@ -97,7 +131,7 @@ impl RateLimitService for Limiter {
             .ok_or_else(|| Status::invalid_argument("the question cannot be read"))?;
         // 0 stands for 1.
         let hits = u64::from(request.hits_addend.max(1));
-        Ok(Response::new(self.ask(&question, hits)))
+        Ok(Response::new(self.ask(&question, hits).await))
     }
 }
 

@@ -28,7 +28,7 @@ use crate::ratelimit::{DESCRIPTOR, DOMAIN};
 const EMS: &str = "ems";
 
 /// How long EMS may take. It answers within a millisecond; a Redis that hangs it gives up sooner than this.
-const TIMEOUT: Duration = Duration::from_millis(250);
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a request is told that is refused because nobody answers. So is one that is over a limit: both may come again.
 const STATUS: StatusCode = StatusCode::TooManyRequests;

@@ -12,7 +12,10 @@ use crate::{
     identity::{DevelopmentCa, Wallet},
     metrics::{LimitCollector, Metrics, RegistryCollector, RejectedCollector, XdsCollector},
     options::Options,
-    ratelimit::server::Limiter,
+    ratelimit::{
+        redis::Redis,
+        server::{Limiter, Store},
+    },
     registrar::{Follower, Registrar},
     registry::{Affected, Home, Registry},
     resources::{self, Change, Facts, Resources, Settings},
@@ -68,7 +71,7 @@ impl Assembly {
         let (registrar, follower) = Registrar::new(Arc::new(store), registry, metrics.clone());
         let facts = Arc::new(registrar.shared().clone());
         let resources = Resources::new(settings(options), facts.clone(), wallet.clone());
-        let limiter = Limiter::new(options.headers.clone());
+        let limiter = Limiter::new(options.headers.clone(), budgets(options)?);
         let limits = Limits {
             streams: options.max_streams,
             streams_per_node: options.max_streams_per_node,
@@ -113,6 +116,15 @@ async fn open(options: &Options) -> Result<(RedbStore, DevelopmentCa)> {
         anyhow::Ok((store, ca))
     });
     opened.await.context("opening the data folder")?
+}
+
+/// Where budgets of the region are kept.
+fn budgets(options: &Options) -> Result<Store> {
+    let Some(url) = &options.redis else {
+        return Ok(Store::memory());
+    };
+    let redis = Redis::new(url, &options.region).context("cannot use the Redis of --redis")?;
+    Ok(Store::Redis(Box::new(redis)))
 }
 
 fn settings(options: &Options) -> Settings {

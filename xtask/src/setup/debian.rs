@@ -23,6 +23,10 @@ pub(crate) const WRK: Program = Program {
     name: "wrk",
     package: "wrk",
 };
+pub(crate) const REDIS: Program = Program {
+    name: "redis-server",
+    package: "redis-server",
+};
 pub(crate) const DOCKER: Program = Program {
     name: "docker",
     package: "docker.io",

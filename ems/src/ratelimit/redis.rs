@@ -1,0 +1,267 @@
+//! Windows in a Redis, which several EMS of a region share: the shell around the script that charges them.
+//!
+//! One script looks at all budgets of a request and charges all or none, at once, so what passes is exact however many ask.
+//! Redis keeps the time. A Redis that fails or takes too long makes budgets unknown, and each limit says what then; nobody
+//! waits for one that did not answer several times in a row.
+
+use std::{
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ::redis::{
+    Client, ErrorKind, IntoConnectionInfo, RedisError, Script,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
+use isthmus_model::{RegionName, limit::LimitMode};
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use super::{Claim, State, Verdict, breaker::Breaker, denied::Denied, window::Window};
+
+/// How long Redis may take: less than Envoy waits for EMS.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Budgets that were found used up and are remembered.
+const DENIED: usize = 131_072;
+
+/// Keys are budgets. Arguments: how many requests, and for each key how many pass in a window, its length in milliseconds,
+/// and 1 if it refuses what is too much. The answer has for each key what was used before, and how long that still counts
+/// where it is too much.
+const CHARGE: &str = r"
+local hits = tonumber(ARGV[1])
+local found, full, refused = {}, {}, false
+for i, key in ipairs(KEYS) do
+  local used = tonumber(redis.call('GET', key) or 0)
+  found[2 * i - 1] = used
+  found[2 * i] = 0
+  if used + hits > tonumber(ARGV[3 * i - 1]) then
+    full[i] = true
+    found[2 * i] = redis.call('PTTL', key)
+    if ARGV[3 * i + 1] == '1' then refused = true end
+  end
+end
+if not refused then
+  for i, key in ipairs(KEYS) do
+    if not full[i] and redis.call('INCRBY', key, hits) == hits then
+      redis.call('PEXPIRE', key, ARGV[3 * i])
+    end
+  end
+end
+return found
+";
+
+/// See the module.
+pub struct Redis {
+    connection: ConnectionManager,
+    script: Script,
+    /// What all keys begin with.
+    prefix: String,
+    breaker: Mutex<Breaker>,
+    denied: Denied,
+    counts: Counts,
+}
+
+/// What became of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// It was answered.
+    Answered,
+    /// It failed, or took too long.
+    Failed,
+    /// The breaker did not let it out.
+    HeldBack,
+    /// It was not needed: the budget is known to be used up.
+    Spared,
+}
+
+impl Call {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Answered, Self::Failed, Self::HeldBack, Self::Spared];
+
+    /// The word that metrics have for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Failed => "failed",
+            Self::HeldBack => "held_back",
+            Self::Spared => "spared",
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Counts([AtomicU64; Call::ALL.len()]);
+
+impl Redis {
+    /// The Redis of a URL, for a region: others may have theirs in it as well. It is connected to when it is needed.
+    ///
+    /// # Errors
+    /// The URL makes no sense.
+    pub fn new(url: &str, region: &RegionName) -> Result<Self, RedisError> {
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(TIMEOUT))
+            .set_response_timeout(Some(TIMEOUT))
+            // Who asks next is who tries again; when, the breaker says.
+            .set_number_of_retries(0);
+        Ok(Self {
+            connection: ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?,
+            script: Script::new(CHARGE),
+            prefix: format!("isthmus:{region}"),
+            breaker: Mutex::default(),
+            denied: Denied::new(DENIED),
+            counts: Counts::default(),
+        })
+    }
+
+    /// Looks at the budgets of all claims, which are of one service, and if none of them is against it charges those that
+    /// fit.
+    pub(super) async fn charge(
+        &self,
+        service: &str,
+        claims: &mut [Claim<'_>],
+        hits: u64,
+        now: u64,
+    ) {
+        let keys: Vec<String> = claims
+            .iter()
+            // Braces keep the budgets of a service together where keys are spread over several Redis.
+            .map(|claim| format!("{}:{{{service}}}:{}", self.prefix, claim.key))
+            .collect();
+        if self.is_known(&keys, claims, hits, now) {
+            self.count(Call::Spared);
+            return;
+        }
+        if !self.breaker().lets_out(now) {
+            self.count(Call::HeldBack);
+            return;
+        }
+        match self.call(&keys, claims, hits).await {
+            Ok(found) => {
+                self.count(Call::Answered);
+                if self.breaker().succeeded() {
+                    info!("Redis answers again: limits of the region are kept");
+                }
+                self.take(&keys, claims, hits, now, &found);
+            }
+            Err(error) => {
+                self.count(Call::Failed);
+                if self.breaker().failed(now) {
+                    warn!(%error, "Redis does not answer: each limit of the region does what its onError says");
+                }
+            }
+        }
+    }
+
+    /// Whether it is known without asking that a budget is used up. What is known goes into the claims.
+    fn is_known(&self, keys: &[String], claims: &mut [Claim<'_>], hits: u64, now: u64) -> bool {
+        let mut known = false;
+        for (key, claim) in keys.iter().zip(claims.iter_mut()) {
+            if claim.entry.limit().mode() == LimitMode::Enforce
+                && let Some(window) = self.denied.get(key, now)
+            {
+                claim.state = State::Known(window);
+                known |= claim.refuses(hits, now);
+            }
+        }
+        for claim in claims {
+            match claim.state {
+                // Of the others nothing is to be said when the request is refused in any case.
+                State::Unknown if known => claim.state = State::Known(Window::default()),
+                State::Known(_) if !known => claim.state = State::Unknown,
+                _ => {}
+            }
+        }
+        known
+    }
+
+    async fn call(
+        &self,
+        keys: &[String],
+        claims: &[Claim<'_>],
+        hits: u64,
+    ) -> Result<Vec<i64>, RedisError> {
+        let mut call = self.script.prepare_invoke();
+        call.arg(hits);
+        for (key, claim) in keys.iter().zip(claims) {
+            let refuses = claim.entry.limit().mode() == LimitMode::Enforce;
+            call.key(key)
+                .arg(claim.entry.requests())
+                .arg(claim.entry.window())
+                .arg(u8::from(refuses));
+        }
+        let mut connection = self.connection.clone();
+        let answer = timeout(TIMEOUT, call.invoke_async(&mut connection)).await;
+        answer.unwrap_or_else(|_| Err((ErrorKind::Io, "no answer in time").into()))
+    }
+
+    /// What Redis found, into the claims.
+    fn take(&self, keys: &[String], claims: &mut [Claim<'_>], hits: u64, now: u64, found: &[i64]) {
+        let (pairs, _) = found.as_chunks::<2>();
+        for ((key, claim), [used, left]) in keys.iter().zip(claims.iter_mut()).zip(pairs) {
+            let number = |n: i64| u64::try_from(n).unwrap_or(0);
+            let window = Window {
+                used: number(*used),
+                // Redis has only what counts, so it does here.
+                ends: now.saturating_add(number(*left).max(1)),
+            };
+            claim.state = State::Known(window);
+            if matches!(claim.verdict(hits, now), Verdict::Full(_)) {
+                self.denied.put(key, window, now);
+            }
+        }
+    }
+
+    /// Forgets what counts no longer.
+    pub(super) fn sweep(&self, now: u64) {
+        self.denied.sweep(now);
+    }
+
+    /// Whether calls are held back.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.breaker().is_open()
+    }
+
+    /// How many calls ended so.
+    #[must_use]
+    pub fn counted(&self, call: Call) -> u64 {
+        let count = self.counts.0.get(call as usize);
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
+    fn count(&self, call: Call) {
+        if let Some(count) = self.counts.0.get(call as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a text is the URL of a Redis.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_url(url: &str) -> Result<(), String> {
+    // Another scheme, such as that of TLS, would need what is not built in.
+    if !url.starts_with("redis://") && !url.starts_with("redis+unix://") {
+        return Err("must be redis://[USER:PASSWORD@]HOST[:PORT][/DB]".to_owned());
+    }
+    let info = url.into_connection_info();
+    info.map(drop).map_err(|error| error.to_string())
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the connection, which knows the password.
+        f.debug_struct("Redis").finish_non_exhaustive()
+    }
+}
