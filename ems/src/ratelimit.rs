@@ -12,9 +12,11 @@
 pub mod answer;
 pub mod book;
 pub mod breaker;
+pub mod busiest;
 pub mod denied;
 pub mod memory;
 pub mod redis;
+pub mod report;
 pub mod server;
 pub mod window;
 

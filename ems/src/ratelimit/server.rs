@@ -91,7 +91,15 @@ impl Limiter {
         RateLimitServiceServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES)
     }
 
-    fn now(&self) -> u64 {
+    /// What was used of the budgets of claims, which are of one service. Charges nothing.
+    pub(super) async fn look(&self, service: &str, claims: &mut [Claim<'_>]) {
+        match &self.0.store {
+            Store::Memory(memory) => memory.look(service, claims),
+            Store::Redis(redis) => redis.look(service, claims, self.now()).await,
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -113,6 +121,9 @@ impl Limiter {
         match &self.0.store {
             Store::Memory(memory) => memory.charge(service, &mut claims, hits, now),
             Store::Redis(redis) => redis.charge(service, &mut claims, hits, now).await,
+        }
+        for claim in &claims {
+            claim.entry.note(claim.key, hits, now);
         }
         answer(&page, question.is_grpc, &claims, hits, now, &self.0.headers)
     }

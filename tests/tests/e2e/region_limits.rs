@@ -462,7 +462,10 @@ fn when_ems_is_gone_each_limit_says_what_then() {
     let error = status.metadata().get("x-mesh-error").unwrap();
     assert_eq!(error, "rate_limited");
     for mode in ["allow", "deny"] {
-        let errors = us.host.stat_sum(&format!(".ratelimit.{mode}.error")).unwrap();
+        let errors = us
+            .host
+            .stat_sum(&format!(".ratelimit.{mode}.error"))
+            .unwrap();
         assert!(errors > 0, "{mode}");
     }
     us.ems.start_again().unwrap();
