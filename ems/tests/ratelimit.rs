@@ -100,6 +100,54 @@ async fn questions_and_answers() {
     );
 }
 
+/// What one limit refuses is charged to no other, wherever budgets are.
+async fn all_or_none(ems: &Ems) {
+    asking::put(
+        ems,
+        json!([
+            {"per": "caller", "requests": 2, "unit": "day", "scope": "region", "onError": "deny"},
+            {"per": "service", "requests": 3, "unit": "day", "scope": "region", "onError": "deny"},
+            {"per": "service", "requests": 4, "unit": "day", "scope": "region", "mode": "shadow"},
+        ]),
+    );
+    let asking = Asking::new(ems).await;
+    for (step, (caller, both, passes)) in [
+        ("a", true, true),
+        ("a", true, true),
+        ("a", true, false),
+        ("b", true, true),
+        ("b", true, false),
+        ("b", false, true),
+        ("b", false, false),
+        ("c", false, true),
+        ("c", false, true),
+        ("c", false, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut text = format!("1h;pay;caller,,day,enforce|us/{caller};service,,day,shadow|");
+        if both {
+            text.push_str(";service,,day,enforce|");
+        }
+        assert_eq!(asking.passes(&text).await, passes, "step {step}: {text}");
+    }
+    let page = ems.call("GET", "/metrics").send().unwrap().body;
+    let counts: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("ems_limit_requests_total") && line.contains("service,,"))
+        .map(|line| line.rsplit(' ').next().unwrap())
+        .collect();
+    // Allowed, denied, shadow-denied, unchecked: three passed and one was too much; of the shadow limit four were charged.
+    assert_eq!(counts[..4], ["3", "1", "0", "0"], "{page}");
+    assert_eq!((counts[4], counts[7]), ("4", "0"), "{page}");
+}
+
+#[tokio::test]
+async fn all_or_none_in_memory() {
+    all_or_none(&start("limits-all-or-none")).await;
+}
+
 #[tokio::test]
 async fn a_changed_number_holds_from_the_next_request_on() {
     let ems = start("limits-changed");

@@ -99,6 +99,12 @@ async fn two_ems_count_together_exactly() {
 }
 
 #[tokio::test]
+async fn all_or_none() {
+    let redis = redis("redis-all-or-none");
+    crate::all_or_none(&ems(&redis, "redis-all-or-none-ems")).await;
+}
+
+#[tokio::test]
 async fn what_is_used_up_is_not_asked_for_again_until_the_limit_is_raised() {
     let redis = redis("redis-denied");
     let ems = ems(&redis, "redis-denied-ems");
