@@ -73,8 +73,8 @@ async fn check(ems: &Ems) {
     assert_eq!(rows.len(), 3, "{table}");
     // It ends in 86400 seconds, or some fewer.
     let row = rows[1].join(" ");
-    let want = "pay caller 2/day region 4 2 0 0 us/a 4 0 of 2 86";
-    assert!(row.starts_with(want), "{table}");
+    let begin = "pay caller 2/day region 4 2 0 0 us/a 4 0 of 2 86";
+    assert!(row.starts_with(begin), "{table}");
     let json: Value = serde_json::from_str(&ems.run(["limits", "--json"]).unwrap()).unwrap();
     assert_eq!(json["limits"][0]["denied"], "2");
     let error = ems.run(["limits", "--service", "nobody"]).unwrap_err();
