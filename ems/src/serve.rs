@@ -27,6 +27,7 @@ use tokio::{
     task::{JoinError, JoinSet, spawn_blocking},
     time::{interval, timeout},
 };
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
@@ -34,7 +35,7 @@ use crate::{
     api::{self, Api},
     identity::Wallet,
     options::Options,
-    ratelimit::server::Limiter,
+    ratelimit::{front::Front, server::Limiter},
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
@@ -125,7 +126,7 @@ pub async fn run(
         admission: None,
         keepalive,
     };
-    let ended = serve(listeners.http, pages, terms, http_stopped);
+    let ended = serve(listeners.http, Routes::from(pages), terms, http_stopped);
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -136,7 +137,8 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let services = grpc(services.merge(envoys.router()), limiter.service());
+    let services = Routes::from(services.merge(envoys.router()));
+    let services = Front::new(limiter, services);
     let terms = Terms {
         places: room.xds,
         admission: admission(options.max_connects_per_second),
