@@ -347,6 +347,9 @@ fn no_header_of_a_caller_is_a_way_out() {
     let reply = reply.header("x-mesh-limit-deny", other).send().unwrap();
     assert_eq!(reply.status, 200, "{reply:?}");
     assert!(!reply.body.contains("x-mesh-limit"), "{reply:?}");
+    let asked = |service: &str| us.host.stat_sum(&format!("{service}.us.ratelimit."));
+    assert_eq!(asked("payments").unwrap(), 0);
+    assert_eq!(asked("spoofed").unwrap(), 9);
 }
 
 #[test]
