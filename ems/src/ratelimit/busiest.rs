@@ -164,7 +164,11 @@ impl Table {
 
 impl Slot {
     fn name(&mut self, key: &str) {
-        let kept = key.get(..key.floor_char_boundary(LONGEST)).unwrap_or(key);
+        let mut end = key.len().min(LONGEST);
+        while !key.is_char_boundary(end) {
+            end -= 1;
+        }
+        let kept = key.get(..end).unwrap_or(key);
         self.is_whole = kept.len() == key.len();
         self.key.clear();
         self.key.push_str(kept);
