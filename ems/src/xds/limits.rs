@@ -13,6 +13,8 @@ pub struct Limits {
     pub streams_per_node: usize,
     /// Names that one stream may subscribe to, of one type.
     pub names: usize,
+    /// Bytes of all names that one stream subscribes to.
+    pub all_names_bytes: usize,
     /// Bytes of one name, and of each text in which a node says who it is.
     pub name_bytes: usize,
     /// Bytes of one request.
@@ -25,9 +27,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             streams: 20_000,
-            // No node takes more than half of what there is.
-            streams_per_node: 10_000,
+            // An Envoy has one. A gRPC library has one for each service that it calls, and all programs of a machine may
+            // be one node.
+            streams_per_node: 1_000,
             names: 20_000,
+            all_names_bytes: 4 * 1024 * 1024,
             name_bytes: 1_024,
             request_bytes: 4 * 1024 * 1024,
             first_request: Duration::from_secs(60),
@@ -93,6 +97,14 @@ pub enum Refusal {
     TooManyNames {
         /// The type.
         kind: ResourceType,
+        /// The bound.
+        limit: usize,
+    },
+    /// Crosses [`Limits::all_names_bytes`].
+    #[error(
+        "the names that a stream subscribes to may take at most {limit} bytes; split the load over several nodes"
+    )]
+    NamesTooLong {
         /// The bound.
         limit: usize,
     },

@@ -1,8 +1,8 @@
 //! xDS over gRPC: the services, who is let in, and what all streams share.
 
-mod responses;
-
 mod drain;
+mod load;
+mod responses;
 
 use std::{
     fmt,
