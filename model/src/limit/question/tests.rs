@@ -228,7 +228,7 @@ mod always {
 }
 
 #[test]
-fn whose_budget() {
+fn budgets_in_words() {
     for (key, want) in [
         ("service,,second,enforce|", ""),
         ("caller,,second,enforce|us/orders", "us/orders"),
