@@ -27,14 +27,16 @@ use tokio::{
     task::{JoinError, JoinSet, spawn_blocking},
     time::{interval, timeout},
 };
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
 use crate::{
     api::{self, Api},
     identity::Wallet,
+    lease::server::Lessor,
     options::Options,
-    ratelimit::server::Limiter,
+    ratelimit::{front::Front, server::Limiter},
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
@@ -94,6 +96,7 @@ pub async fn run(
         publisher,
         envoys,
         limiter,
+        lessor,
         api,
     } = Assembly::new(&options).await?;
     tokio::pin!(shutdown);
@@ -109,9 +112,9 @@ pub async fn run(
         renew(&wallet, &publisher).await;
         "renewing certificates"
     });
-    let swept = limiter.clone();
+    let swept = (limiter.clone(), lessor.clone());
     keepers.spawn(async move {
-        sweep(&swept).await;
+        sweep(&swept.0, &swept.1).await;
         "forgetting budgets"
     });
 
@@ -125,7 +128,7 @@ pub async fn run(
         admission: None,
         keepalive,
     };
-    let ended = serve(listeners.http, pages, terms, http_stopped);
+    let ended = serve(listeners.http, Routes::from(pages), terms, http_stopped);
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -136,7 +139,8 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let services = grpc(services.merge(envoys.router()), limiter.service());
+    let services = grpc(services.merge(envoys.router()), lessor.service());
+    let services = Front::new(limiter, Routes::from(services));
     let terms = Terms {
         places: room.xds,
         admission: admission(options.max_connects_per_second),
@@ -161,6 +165,7 @@ pub async fn run(
     tokio::join!(envoys.drain(options.drain), async {
         let _ = stop_xds.send(true);
     });
+    lessor.close();
     let _ = stop_http.send(true);
     let all_ended = async { while servers.join_next().await.is_some() {} };
     if timeout(GRACE, all_ended).await.is_err() {
@@ -199,11 +204,12 @@ async fn renew(wallet: &Wallet, publisher: &Publisher) {
 }
 
 /// Forgets budgets whose windows are over.
-async fn sweep(limiter: &Limiter) {
+async fn sweep(limiter: &Limiter, lessor: &Lessor) {
     let mut tick = interval(SWEEP);
     loop {
         tick.tick().await;
         limiter.sweep();
+        lessor.sweep();
     }
 }
 

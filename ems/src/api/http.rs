@@ -112,7 +112,14 @@ async fn run(api: &Api, operation: Operation, input: &Input) -> Result<Response,
         Operation::ListRegions => list(api.list_regions()),
         Operation::DeleteRegion => written(api.delete_region(&input.region()).await),
         Operation::ListNodes => list(Ok(api.list_nodes())),
-        Operation::Explain => read(api.explain(&explain_request(&input.query)?)),
+        Operation::ListLimits => {
+            let request = limits_request(&input.query)?;
+            list(api.list_limits(&request).await)
+        }
+        Operation::Explain => {
+            let request = explain_request(&input.query)?;
+            read(api.explain(&request).await)
+        }
     }
 }
 
@@ -181,6 +188,17 @@ impl Input {
         let detail = format!("is {value:?}, and the path says {path:?}");
         draft.add(&Invalid::one(field, detail));
     }
+}
+
+fn limits_request(query: &[(String, String)]) -> Result<v1::LimitsRequest, Invalid> {
+    let mut request = v1::LimitsRequest::default();
+    for (name, value) in query {
+        match name.as_str() {
+            "service" => request.service.clone_from(value),
+            other => return Err(Invalid::one(other, "is not known: service is")),
+        }
+    }
+    Ok(request)
 }
 
 fn explain_request(query: &[(String, String)]) -> Result<v1::ExplainRequest, Invalid> {
