@@ -10,6 +10,8 @@
     reason = "a failed check is a panic"
 )]
 
+mod step;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -18,6 +20,8 @@ use std::{
 
 use super::{Action, Ask, Mode, Request, Response, Stream};
 use crate::xds::{Changed, Resource, ResourceType, View, memory::Memory};
+
+pub use step::{Step, With};
 
 /// The types that the model works with.
 pub const KINDS: [ResourceType; 4] = [
@@ -38,40 +42,6 @@ const TTL: Duration = Duration::from_secs(9);
 
 /// Names that a stream may keep notes of beyond those that exist, per type: its backlog.
 const BACKLOG: usize = 1_024;
-
-/// What comes with a change of the subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum With {
-    /// Nothing.
-    Nothing,
-    /// The acceptance of the response in flight.
-    Ack,
-    /// Its rejection.
-    Nack,
-    /// The nonce of a response that is answered already, or was never sent.
-    Stale(u64),
-}
-
-/// What may happen to a stream.
-#[derive(Clone, Debug)]
-pub enum Step {
-    /// The client subscribes to and unsubscribes from names of a type.
-    Ask(usize, Vec<u8>, Vec<u8>, With),
-    /// Resources (type, name, version) are set or removed at once.
-    Write(Vec<(usize, u8, u8)>),
-    /// The client answers the response in flight of a type.
-    Answer(usize, With),
-    /// A write whose news do not come through, only that there were some.
-    Lost(usize, u8, u8),
-    /// Names come and go that nobody knows by name.
-    Churn(usize, u8),
-    /// The client asks for a type that nobody serves.
-    Foreign(u8),
-    /// Some seconds pass.
-    Wait(u8),
-    /// The client comes back on a new stream.
-    Reconnect,
-}
 
 /// What one client knows of one type.
 #[derive(Default)]
