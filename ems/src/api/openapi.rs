@@ -93,7 +93,7 @@ fn operation(route: &Route, method: &MethodDescriptor, schemas: &mut Schemas) ->
     let about = comment(&method.parent_service().parent_file(), method.path());
     let input = method.input();
     let mut parameters: Vec<_> = parameters(route.path).map(path_parameter).collect();
-    if route.operation == Operation::Explain {
+    if matches!(route.operation, Operation::Explain | Operation::ListNodes) {
         parameters.extend(query_parameters(&input));
     }
     let answer = json!({
