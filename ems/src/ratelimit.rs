@@ -13,6 +13,7 @@ pub mod answer;
 pub mod book;
 pub mod breaker;
 pub mod denied;
+pub mod leased;
 pub mod memory;
 pub mod redis;
 pub mod server;

@@ -33,6 +33,7 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Api},
     identity::Wallet,
+    lease::server::Lessor,
     options::Options,
     ratelimit::server::Limiter,
     resources::Change,
@@ -94,6 +95,7 @@ pub async fn run(
         publisher,
         envoys,
         limiter,
+        lessor,
         api,
     } = Assembly::new(&options).await?;
     tokio::pin!(shutdown);
@@ -109,9 +111,9 @@ pub async fn run(
         renew(&wallet, &publisher).await;
         "renewing certificates"
     });
-    let swept = limiter.clone();
+    let swept = (limiter.clone(), lessor.clone());
     keepers.spawn(async move {
-        sweep(&swept).await;
+        sweep(&swept.0, &swept.1).await;
         "forgetting budgets"
     });
 
@@ -137,6 +139,7 @@ pub async fn run(
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
     let services = grpc(services.merge(envoys.router()), limiter.service());
+    let services = grpc(services, lessor.service());
     let terms = Terms {
         places: room.xds,
         admission: admission(options.max_connects_per_second),
@@ -161,6 +164,7 @@ pub async fn run(
     tokio::join!(envoys.drain(options.drain), async {
         let _ = stop_xds.send(true);
     });
+    lessor.close();
     let _ = stop_http.send(true);
     let all_ended = async { while servers.join_next().await.is_some() {} };
     if timeout(GRACE, all_ended).await.is_err() {
@@ -199,11 +203,12 @@ async fn renew(wallet: &Wallet, publisher: &Publisher) {
 }
 
 /// Forgets budgets whose windows are over.
-async fn sweep(limiter: &Limiter) {
+async fn sweep(limiter: &Limiter, lessor: &Lessor) {
     let mut tick = interval(SWEEP);
     loop {
         tick.tick().await;
         limiter.sweep();
+        lessor.sweep();
     }
 }
 

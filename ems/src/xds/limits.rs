@@ -43,8 +43,11 @@ impl Default for Limits {
 const WORDS: usize = 4 * 1024;
 
 impl Limits {
-    /// As much of a client's words as is kept.
-    pub(super) fn shorten(&self, mut words: String) -> String {
+    /// As much of a client's words as is kept, on one line and with nothing in them that a terminal or a log would obey.
+    pub(super) fn shorten(&self, words: &str) -> String {
+        let lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<_> = lines.collect();
+        let mut words = lines.join("; ").replace(char::is_control, " ");
         if words.len() > WORDS {
             let end = (0..=WORDS).rev().find(|&end| words.is_char_boundary(end));
             words.truncate(end.unwrap_or_default());
@@ -140,6 +143,19 @@ pub enum Refusal {
 mod tests {
     use super::*;
 
+    /// A client could forge lines of a log with them, or paint a terminal.
+    #[test]
+    fn words_are_one_line() {
+        let limits = Limits::default();
+        for (words, kept) in [
+            ("a: bad\nb: bad\n", "a: bad; b: bad"),
+            ("x\r\n\n  ERROR y", "x; ERROR y"),
+            ("\x1b[31mred\t\u{9b}\0", " [31mred   "),
+        ] {
+            assert_eq!(limits.shorten(words), kept);
+        }
+    }
+
     #[test]
     fn words_are_cut_between_letters() {
         let limits = Limits::default();
@@ -153,7 +169,7 @@ mod tests {
                 &*format!("x{}…", "é".repeat(WORDS / 2 - 1)),
             ),
         ] {
-            assert_eq!(limits.shorten(words), kept);
+            assert_eq!(limits.shorten(&words), kept);
         }
     }
 }

@@ -125,7 +125,7 @@ impl Stream {
         };
         let (limits, witness) = (self.limits.clone(), self.witness);
         let subscription = self.subscription(kind);
-        let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(words).into());
+        let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(&words).into());
         let mut judged = match request.nonce.parse() {
             Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness),
             Err(_) => None,
