@@ -87,6 +87,12 @@ impl Table {
         Value::Object(rows.collect())
     }
 
+    /// The median of one cell.
+    pub(crate) fn median(&self, column: &str, name: &str) -> Option<f64> {
+        let column = self.columns.iter().position(|known| known == column)?;
+        Some(self.summary(column, name)?.median)
+    }
+
     fn names(&self) -> impl Iterator<Item = &str> {
         let mut names: Vec<&str> = Vec::new();
         for (name, _) in self.rounds.iter().flatten().flatten() {
@@ -184,5 +190,8 @@ mod tests {
         assert_eq!(json.pointer("/last ms/ratio"), Some(&json!(1.2)));
         assert_eq!(json.pointer("/only s/floor"), None);
         assert_eq!(json.pointer("/only s/ratio"), None);
+        assert_eq!(table().median("ems", "last ms"), Some(15.0));
+        assert_eq!(table().median("floor", "only s"), None);
+        assert_eq!(table().median("other", "last ms"), None);
     }
 }

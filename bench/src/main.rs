@@ -6,6 +6,7 @@ use lexopt::prelude::*;
 mod ems;
 mod figures;
 mod filter;
+mod ratelimit;
 mod summary;
 mod usage;
 mod xds;
@@ -36,6 +37,10 @@ measurements:
              --rounds N     how often EMS is started and measured (3)
              --repeat N     how often the change is made in a round (5)
              --scale        instead of --services: 100, 1000 and 10000
+  ratelimit  answers about limits of the region at 1 and 64 in flight: in memory, with Redis, with Redis when most is
+             refused, and the floor, a server that counts nothing
+             --rounds N     how often each is measured (3)
+             --seconds N    how long one measurement takes (3)
 
 --json prints one object as the last line";
 
@@ -45,6 +50,7 @@ fn main() -> Result<()> {
         Some(Value(name)) if name == "filter" => filter::run(arguments),
         Some(Value(name)) if name == "xds" => xds::run(arguments),
         Some(Value(name)) if name == "ems" => ems::run(arguments),
+        Some(Value(name)) if name == "ratelimit" => ratelimit::run(arguments),
         Some(Long("help") | Short('h')) => {
             println!("{USAGE}");
             Ok(())

@@ -11,6 +11,7 @@ mod route;
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use isthmus_model::{RegionName, ServiceName};
 use isthmus_proto::v1;
 
@@ -21,7 +22,8 @@ use crate::{
     registry::{Key, Outcome, RegionEntry, Rejection, ServiceEntry},
 };
 
-/// Answers for what the registry does not know: connected Envoys, and decisions.
+/// Answers for what the registry does not know: connected Envoys, decisions, and what limits have counted.
+#[async_trait]
 pub trait Insight: Send + Sync + 'static {
     /// Every connected Envoy. Takes its time where there are many.
     fn nodes(&self) -> Vec<v1::Node>;
@@ -41,7 +43,9 @@ pub trait Insight: Send + Sync + 'static {
     ///
     /// # Errors
     /// Fields at fault.
-    fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid>;
+    async fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid>;
+    /// The limits of the region; an empty name stands for all services.
+    async fn limits(&self, service: &str) -> Vec<v1::LimitState>;
 }
 
 /// Why something was not done.
@@ -261,9 +265,23 @@ impl Api {
         })
     }
 
-    fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Failure> {
+    async fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Failure> {
         self.registrar.shared().read().loaded()?;
-        Ok(self.insight.explain(request)?)
+        Ok(self.insight.explain(request).await?)
+    }
+
+    async fn list_limits(&self, request: &v1::LimitsRequest) -> Result<v1::LimitList, Failure> {
+        self.registrar.shared().read().loaded()?;
+        let mut of = String::new();
+        if !request.service.is_empty() {
+            let name = service(&request.service)?;
+            if self.registrar.shared().read().service(&name).is_none() {
+                return Err(Rejection::missing(&Key::Service(name)).into());
+            }
+            of = name.to_string();
+        }
+        let limits = self.insight.limits(&of).await;
+        Ok(v1::LimitList { limits })
     }
 }
 

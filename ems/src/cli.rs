@@ -6,6 +6,7 @@ mod document;
 mod explain;
 mod files;
 mod get;
+mod limits;
 mod rejections;
 mod serve;
 mod status;
@@ -47,6 +48,8 @@ enum Command {
     Delete(get::Delete),
     /// Print every connected Envoy, what it has and what it rejected
     Status(status::Status),
+    /// Print the limits of the region: what each let pass and refused, and the budgets that are asked for most
+    Limits(limits::Limits),
     /// Print what the mesh would do with a request, step by step
     Explain(explain::Explain),
 }
@@ -69,6 +72,7 @@ impl Cli {
             Command::Get(args) => print(&get::get(&args)?),
             Command::Delete(args) => get::delete(&args, print),
             Command::Status(args) => print(&status::status(&args)?),
+            Command::Limits(args) => limits::limits(&args, print),
             Command::Explain(args) => print(&explain::explain(&args)?),
         }?;
         Ok(ExitCode::SUCCESS)

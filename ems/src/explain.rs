@@ -11,7 +11,9 @@ use std::sync::Arc;
 
 use isthmus_model::{
     Caller, ClusterName, Config, Decision, Identity, Kind, Limit, Peer, RawConfig, Refusal,
-    RegionName, Request, Route, ServiceName, VersionLabel, limit::Scope, refusal::Code,
+    RegionName, Request, Route, ServiceName, VersionLabel,
+    limit::{Scope, question},
+    refusal::Code,
 };
 use isthmus_proto::v1::{ExplainRequest, ExplainStep, ExplainTarget, Explanation};
 
@@ -22,12 +24,15 @@ use crate::{
     resources::{Destination, NodeKind, Resources, Tier, server_name},
 };
 
-/// Explains a request. A caller of this region speaks through its own Envoy, one of another region through
+/// Explains a request, and says what its Envoy would ask about limits of the region. A caller of this region speaks through its own Envoy, one of another region through
 /// that one's, and arrives at a gateway here.
 ///
 /// # Errors
 /// What makes no sense in the question.
-pub fn explain(question: &ExplainRequest, resources: &Resources) -> Result<Explanation, Invalid> {
+pub fn explain(
+    question: &ExplainRequest,
+    resources: &Resources,
+) -> Result<(Explanation, Option<String>), Invalid> {
     let settings = resources.settings();
     let caller = asker(question)?;
     let arrives = caller
@@ -56,8 +61,8 @@ pub fn explain(question: &ExplainRequest, resources: &Resources) -> Result<Expla
     };
     let mut answer = Answer::default();
     answer.step("caller", caller_words(&caller, arrives, &settings.region));
-    decide_and_follow(question, raw, peer, resources, &mut answer)?;
-    Ok(answer.0)
+    let asked = decide_and_follow(question, raw, peer, resources, &mut answer)?;
+    Ok((answer.0, asked))
 }
 
 type Asker = Option<(RegionName, ServiceName)>;
@@ -89,7 +94,7 @@ fn decide_and_follow(
     peer: Peer<'_>,
     resources: &Resources,
     answer: &mut Answer,
-) -> Result<(), Invalid> {
+) -> Result<Option<String>, Invalid> {
     let config = Config::check(raw).map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Invalid::one("", format!("the filter's config: {}", errors.join("; ")))
@@ -106,25 +111,30 @@ fn decide_and_follow(
     let pairs = headers
         .iter()
         .map(|(name, value)| (name.as_bytes(), value.as_bytes()));
-    let request = Request::collect(config.headers(), pairs);
+    let request = Request::collect(config.headers(), pairs.clone());
     let caller = match Caller::parse(&config, &request, peer) {
         Ok(caller) => caller,
         Err(refusal) => {
             answer.refuse("request", &refusal);
-            return Ok(());
+            return Ok(None);
         }
     };
     answer.step("request", format!("service {}", &*caller.service));
     match isthmus_model::decide(&config, &caller) {
-        Decision::Reject(refusal) => answer.refuse("decision", &refusal),
+        Decision::Reject(refusal) => {
+            answer.refuse("decision", &refusal);
+            Ok(None)
+        }
         Decision::Route(route) => {
             answer.step("region", region_words(&route));
             answer.step("access", format!("granted: {}", route.granted));
             answer.step("limits", limit_words(&route));
             follow(&route, resources, answer);
+            let mut asked = String::new();
+            let wanted = question::write(&mut asked, &route, request.is_grpc(), pairs);
+            Ok(wanted.map(|_| asked))
         }
     }
-    Ok(())
 }
 
 /// The headers of the request, names in lower case as Envoy has them.

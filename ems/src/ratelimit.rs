@@ -1,8 +1,8 @@
 //! Limits of the whole region, counted here for all its Envoys.
 //!
 //! ```text
-//! Envoy ──Question──> server ──Claims──> a store (memory, Redis) ──States──> answer ──> passes, or refused and why
-//!                       │ book: the limits of the registry, and what was counted of each
+//! Envoy ──Question──> front, server ──Claims──> a store (memory, Redis) ──States──> answer ──> passes, or refused and why
+//!                              │ book: the limits of the registry, and what was counted of each
 //! ```
 //!
 //! A question names limits by what they are about; what they let pass is looked up here, so a changed number holds from the
@@ -12,10 +12,13 @@
 pub mod answer;
 pub mod book;
 pub mod breaker;
+pub mod busiest;
 pub mod denied;
+pub mod front;
 pub mod leased;
 pub mod memory;
 pub mod redis;
+pub mod report;
 pub mod server;
 pub mod window;
 

@@ -27,6 +27,7 @@ use tokio::{
     task::{JoinError, JoinSet, spawn_blocking},
     time::{interval, timeout},
 };
+use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 use tracing::{info, warn};
 
@@ -35,7 +36,7 @@ use crate::{
     identity::Wallet,
     lease::server::Lessor,
     options::Options,
-    ratelimit::server::Limiter,
+    ratelimit::{front::Front, server::Limiter},
     resources::Change,
 };
 use assembly::{Assembly, Publisher};
@@ -127,7 +128,7 @@ pub async fn run(
         admission: None,
         keepalive,
     };
-    let ended = serve(listeners.http, pages, terms, http_stopped);
+    let ended = serve(listeners.http, Routes::from(pages), terms, http_stopped);
     servers.spawn(async move {
         ended.await;
         "serving HTTP"
@@ -138,8 +139,8 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let services = grpc(services.merge(envoys.router()), limiter.service());
-    let services = grpc(services, lessor.service());
+    let services = grpc(services.merge(envoys.router()), lessor.service());
+    let services = Front::new(limiter, Routes::from(services));
     let terms = Terms {
         places: room.xds,
         admission: admission(options.max_connects_per_second),

@@ -210,6 +210,23 @@ async fn requests_and_their_answers() {
             json!("1"),
         ),
         ("GET", "/v1/nodes", Value::Null, 200, "/nodes", json!([])),
+        ("GET", "/v1/limits", Value::Null, 200, "/limits", json!([])),
+        (
+            "GET",
+            "/v1/limits?service=nobody",
+            Value::Null,
+            404,
+            "/type",
+            json!("urn:isthmus:not-found"),
+        ),
+        (
+            "GET",
+            "/v1/limits?colour=red",
+            Value::Null,
+            400,
+            "/errors/0/field",
+            json!("colour"),
+        ),
         (
             "GET",
             "/v1/nodes?node=nobody",

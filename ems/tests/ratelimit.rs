@@ -10,6 +10,8 @@
 mod asking;
 #[path = "ratelimit/redis.rs"]
 mod redis;
+#[path = "ratelimit/seen.rs"]
+mod seen;
 
 use asking::{Asking, Said};
 use isthmus_tests::{Ems, WorkDir};

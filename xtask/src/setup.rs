@@ -59,6 +59,11 @@ pub(crate) fn bench() -> Result<()> {
     debian::ensure(&debian::WRK)
 }
 
+/// What measuring limits of the region needs.
+pub(crate) fn ratelimit_bench() -> Result<()> {
+    debian::ensure(&debian::REDIS)
+}
+
 /// What fuzzing needs.
 pub(crate) fn fuzz() -> Result<()> {
     rust::cargo_fuzz()

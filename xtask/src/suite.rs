@@ -88,6 +88,10 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
         // What is measured here is our own programs, as people run them.
         Some("xds") => &["--package", "xds-fixture"],
         Some("ems") => &["--package", "ems"],
+        Some("ratelimit") => {
+            setup::ratelimit_bench()?;
+            &["--package", "ems", "--package", "xds-fixture"]
+        }
         _ => {
             setup::bench()?;
             build::filter()?;

@@ -36,6 +36,7 @@ const PURE: &[&str] = &[
 /// What lies among the cores and is a shell all the same.
 const SHELLS: &[&str] = &[
     "ems/src/lease/server.rs",
+    "ems/src/ratelimit/front.rs",
     "ems/src/ratelimit/redis.rs",
     "ems/src/ratelimit/server.rs",
     "ems/src/xds/server.rs",

@@ -110,7 +110,8 @@ impl Subscription {
     }
 }
 
-fn framed(message: &impl prost::Message) -> Bytes {
+/// A message with gRPC's prefix.
+pub(crate) fn framed(message: &impl prost::Message) -> Bytes {
     let len = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(5 + len);
     bytes.put_u8(0);

@@ -147,7 +147,8 @@ pub(crate) fn settled(pid: u32) -> Result<f64> {
     Ok(before)
 }
 
-fn address(log: &str, prefix: &str) -> Result<SocketAddr> {
+/// The address that a log says after a word.
+pub(crate) fn address(log: &str, prefix: &str) -> Result<SocketAddr> {
     let line = log.lines().find_map(|line| line.strip_prefix(prefix));
     let text = line.with_context(|| format!("no line {prefix:?} in its output yet"))?;
     text.parse()

@@ -88,6 +88,10 @@ impl Registry for Api {
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::Explanation> {
-        answer(Api::explain(self, request.get_ref()))
+        answer(Api::explain(self, request.get_ref()).await)
+    }
+
+    async fn list_limits(&self, request: Request<v1::LimitsRequest>) -> Answer<v1::LimitList> {
+        answer(Api::list_limits(self, request.get_ref()).await)
     }
 }

@@ -115,7 +115,14 @@ async fn run(api: &Api, operation: Operation, input: &Input) -> Result<Response,
             let request = nodes_request(&input.query)?;
             api.list_nodes(request, |nodes| list(Ok(nodes))).await?
         }
-        Operation::Explain => read(api.explain(&explain_request(&input.query)?)),
+        Operation::ListLimits => {
+            let request = limits_request(&input.query)?;
+            list(api.list_limits(&request).await)
+        }
+        Operation::Explain => {
+            let request = explain_request(&input.query)?;
+            read(api.explain(&request).await)
+        }
     }
 }
 
@@ -195,6 +202,17 @@ fn nodes_request(query: &[(String, String)]) -> Result<v1::ListNodesRequest, Inv
         }
     }
     draft.finish()
+}
+
+fn limits_request(query: &[(String, String)]) -> Result<v1::LimitsRequest, Invalid> {
+    let mut request = v1::LimitsRequest::default();
+    for (name, value) in query {
+        match name.as_str() {
+            "service" => request.service.clone_from(value),
+            other => return Err(Invalid::one(other, "is not known: service is")),
+        }
+    }
+    Ok(request)
 }
 
 fn explain_request(query: &[(String, String)]) -> Result<v1::ExplainRequest, Invalid> {

@@ -12,7 +12,7 @@ use isthmus_proto::DESCRIPTORS;
 use prost_reflect::{Kind, MessageDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
-use super::route::{Operation, ROUTES, Route};
+use super::route::{ROUTES, Route};
 use schema::{Schemas, comment};
 
 const SERVICE: &str = "isthmus.v1.Registry";
@@ -93,7 +93,7 @@ fn operation(route: &Route, method: &MethodDescriptor, schemas: &mut Schemas) ->
     let about = comment(&method.parent_service().parent_file(), method.path());
     let input = method.input();
     let mut parameters: Vec<_> = parameters(route.path).map(path_parameter).collect();
-    if matches!(route.operation, Operation::Explain | Operation::ListNodes) {
+    if route.operation.has_query() {
         parameters.extend(query_parameters(&input));
     }
     let answer = json!({

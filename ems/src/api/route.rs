@@ -29,10 +29,16 @@ pub(super) enum Operation {
     ListRegions,
     DeleteRegion,
     ListNodes,
+    ListLimits,
     Explain,
 }
 
 impl Operation {
+    /// Whether the fields of the request come in the query.
+    pub(super) fn has_query(self) -> bool {
+        matches!(self, Self::ListNodes | Self::ListLimits | Self::Explain)
+    }
+
     /// Whether the request is the body of the HTTP request.
     pub(super) fn has_body(self) -> bool {
         matches!(self, Self::PutService | Self::PutEndpoint | Self::PutRegion)
@@ -44,7 +50,7 @@ const ENDPOINT: &str = "/v1/services/{service}/endpoints/{id}";
 const REGION: &str = "/v1/regions/{region}";
 
 /// All routes.
-pub(super) static ROUTES: [Route; 15] = [
+pub(super) static ROUTES: [Route; 16] = [
     route(Method::GET, "/v1/services", Operation::ListServices),
     route(Method::GET, SERVICE, Operation::GetService),
     route(Method::PUT, SERVICE, Operation::PutService),
@@ -67,6 +73,7 @@ pub(super) static ROUTES: [Route; 15] = [
     route(Method::PUT, REGION, Operation::PutRegion),
     route(Method::DELETE, REGION, Operation::DeleteRegion),
     route(Method::GET, "/v1/nodes", Operation::ListNodes),
+    route(Method::GET, "/v1/limits", Operation::ListLimits),
     route(Method::GET, "/v1/explain", Operation::Explain),
 ];
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use isthmus_proto::v1::{ExplainRequest, Explanation};
 
-use super::{client::Server, table::table};
+use super::{client::Server, limits, table::table};
 use crate::json;
 
 /// Arguments of `ems explain`.
@@ -76,6 +76,11 @@ fn render(explanation: &Explanation) -> String {
         )),
         error => text.push_str(&format!("{}: {error}\n", explanation.outcome)),
     }
+    if !explanation.limits.is_empty() {
+        let limits: Vec<_> = explanation.limits.iter().map(limits::needed).collect();
+        text.push('\n');
+        text.push_str(&table(["LIMIT", "BUDGET", "LEFT", "RESETS IN"], &limits));
+    }
     if !explanation.targets.is_empty() {
         let row = |target: &isthmus_proto::v1::ExplainTarget| {
             [
@@ -93,7 +98,7 @@ fn render(explanation: &Explanation) -> String {
 
 #[cfg(test)]
 mod tests {
-    use isthmus_proto::v1::{ExplainStep, ExplainTarget};
+    use isthmus_proto::v1::{ExplainLimit, ExplainStep, ExplainTarget, LimitKey};
 
     use super::*;
 
@@ -112,10 +117,21 @@ mod tests {
                 kind: "gateway".into(),
                 detail: String::new(),
             }],
+            limits: vec![ExplainLimit {
+                limit: "caller 5/minute region".into(),
+                requests: 5,
+                budget: Some(LimitKey {
+                    key: "us/orders".into(),
+                    left: Some(2),
+                    ..LimitKey::default()
+                }),
+            }],
         };
         assert_eq!(
             render(&routed),
             "STEP    RESULT\nregion  eu, as asked\n\nremote: pay.eu\n\n\
+             LIMIT                   BUDGET     LEFT    RESETS IN\n\
+             caller 5/minute region  us/orders  2 of 5  -\n\n\
              ADDRESS  KIND     WHY\ngw:1     gateway  -\n"
         );
         let refused = Explanation {

@@ -45,7 +45,7 @@ fn ask(world: &World, caller: &str, words: &str) -> Result<Explanation, Invalid>
             _ => drop(question.headers.insert(name.to_owned(), value.to_owned())),
         }
     }
-    explain(&question, &world.resources)
+    explain(&question, &world.resources).map(|(explanation, _)| explanation)
 }
 
 /// `outcome destination error: targets`.

@@ -1,4 +1,4 @@
-//! The limits of the region, by service, and how often each allowed and refused: what requests look up.
+//! The limits of the region, by service, how often each allowed and refused, and whom: what requests look up.
 //!
 //! It follows the registry. A limit that changes its numbers keeps its counts; one that goes takes them along, so there are
 //! never more than limits in the registry.
@@ -6,15 +6,21 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use isthmus_model::{Limit, Outcome, ServiceName, limit::Scope};
 
-use super::leased::budget;
+use super::{
+    busiest::{Busiest, Busy},
+    leased::budget,
+};
 use crate::record::Service;
+
+/// Over less time nobody could see who is busy, in milliseconds.
+const SHORTEST_PERIOD: u64 = 10_000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -34,8 +40,11 @@ pub struct Entry {
     counts: Arc<Counts>,
 }
 
-#[derive(Debug, Default)]
-struct Counts([AtomicU64; Outcome::ALL.len()]);
+#[derive(Debug)]
+struct Counts {
+    outcomes: [AtomicU64; Outcome::ALL.len()],
+    busiest: Mutex<Busiest>,
+}
 
 impl Book {
     /// Takes note of a service as it is now, and says whether a leased limit lets pass more or less than before.
@@ -62,9 +71,10 @@ impl Book {
             .into_iter()
             .map(|limit| {
                 let old = before.as_ref().and_then(|page| page.find(limit.token()));
+                let counts = old.map(|entry| entry.counts.clone());
                 Entry {
                     limit: limit.clone(),
-                    counts: old.map(|entry| entry.counts.clone()).unwrap_or_default(),
+                    counts: counts.unwrap_or_else(|| Arc::new(Counts::new(limit))),
                 }
             })
             .collect();
@@ -141,15 +151,40 @@ impl Entry {
 
     /// Counts what it had to say of several requests.
     pub fn add(&self, outcome: Outcome, requests: u64) {
-        if let Some(count) = self.counts.0.get(outcome as usize) {
+        if let Some(count) = self.counts.outcomes.get(outcome as usize) {
             count.fetch_add(requests, Ordering::Relaxed);
         }
+    }
+
+    /// Notes that requests needed a budget.
+    pub fn note(&self, key: &str, hits: u64, now: u64) {
+        self.counts.busiest().note(key, hits, now);
+    }
+
+    /// The budgets that were needed most, the busiest first.
+    #[must_use]
+    pub fn busiest(&self, most: usize, now: u64) -> Vec<Busy> {
+        self.counts.busiest().list(most, now)
     }
 
     /// What was counted.
     #[must_use]
     pub fn counted(&self, outcome: Outcome) -> u64 {
-        let count = self.counts.0.get(outcome as usize);
+        let count = self.counts.outcomes.get(outcome as usize);
         count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+}
+
+impl Counts {
+    fn new(limit: &Limit) -> Self {
+        let window = u64::from(limit.unit().seconds()) * 1_000;
+        Self {
+            outcomes: Default::default(),
+            busiest: Mutex::new(Busiest::new(window.max(SHORTEST_PERIOD))),
+        }
+    }
+
+    fn busiest(&self) -> MutexGuard<'_, Busiest> {
+        self.busiest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

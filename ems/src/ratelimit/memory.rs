@@ -117,6 +117,19 @@ impl Memory {
         }
     }
 
+    /// What was used of the budgets of claims, which are of one service. Charges nothing.
+    pub fn look(&self, service: &str, claims: &mut [Claim<'_>]) {
+        let Some(mut shard) = self.shard(service) else {
+            return;
+        };
+        let mut tables = shard.get_mut(service);
+        for claim in claims {
+            let table = tables.as_mut().map(|tables| tables.of(claim));
+            let window = table.and_then(|table| table.windows.get(claim.key).copied());
+            claim.state = State::Known(window.unwrap_or_default());
+        }
+    }
+
     /// Forgets windows that are over.
     pub fn sweep(&self, now: u64) {
         for shard in &self.shards {

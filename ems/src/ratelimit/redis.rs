@@ -128,11 +128,7 @@ impl Redis {
         hits: u64,
         now: u64,
     ) {
-        let keys: Vec<String> = claims
-            .iter()
-            // Braces keep the budgets of a service together where keys are spread over several Redis.
-            .map(|claim| format!("{}:{{{service}}}:{}", self.prefix, claim.key))
-            .collect();
+        let keys = self.keys(service, claims);
         if self.is_known(&keys, claims, hits, now) {
             self.count(Call::Spared);
             return;
@@ -156,6 +152,38 @@ impl Redis {
                 }
             }
         }
+    }
+
+    /// What was used of the budgets of claims, which are of one service. Charges nothing, and is nobody's request: it
+    /// counts for nothing.
+    pub(super) async fn look(&self, service: &str, claims: &mut [Claim<'_>], now: u64) {
+        if self.is_open() {
+            return;
+        }
+        let mut pipe = ::redis::pipe();
+        for key in self.keys(service, claims) {
+            pipe.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
+        }
+        let mut connection = self.connection.clone();
+        let answer = timeout(TIMEOUT, pipe.query_async(&mut connection)).await;
+        let Ok(Ok(found)) = answer else {
+            return;
+        };
+        let found: Vec<Option<i64>> = found;
+        let (pairs, _) = found.as_chunks::<2>();
+        for (claim, [used, left]) in claims.iter_mut().zip(pairs) {
+            let number = |n: Option<i64>| u64::try_from(n.unwrap_or(0)).unwrap_or(0);
+            claim.state = State::Known(Window {
+                used: number(*used),
+                ends: now.saturating_add(number(*left)),
+            });
+        }
+    }
+
+    fn keys(&self, service: &str, claims: &[Claim<'_>]) -> Vec<String> {
+        // Braces keep the budgets of a service together where keys are spread over several Redis.
+        let key = |claim: &Claim<'_>| format!("{}:{{{service}}}:{}", self.prefix, claim.key);
+        claims.iter().map(key).collect()
     }
 
     /// Whether it is known without asking that a budget is used up. What is known goes into the claims.

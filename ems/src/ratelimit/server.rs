@@ -1,13 +1,10 @@
-//! The shell of it all: Envoy's rate limit service, with a clock and a store.
+//! The shell of it all: questions and answers as Envoy has them, with a clock and a store.
 
 use std::{sync::Arc, time::Instant};
 
-use envoy_types::pb::envoy::service::ratelimit::v3::{
-    RateLimitRequest, RateLimitResponse,
-    rate_limit_service_server::{RateLimitService, RateLimitServiceServer},
-};
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
 use isthmus_model::{Headers, limit::Question};
-use tonic::{Request, Response, Status, async_trait};
+use tonic::Status;
 
 use super::{
     Claim, DESCRIPTOR, DOMAIN, State,
@@ -16,9 +13,6 @@ use super::{
     memory::{Memory, Room},
     redis::Redis,
 };
-
-/// Most bytes of a request: a question, and what is around it.
-const REQUEST_BYTES: usize = 256 * 1024;
 
 /// Answers questions. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -85,13 +79,29 @@ impl Limiter {
         }
     }
 
-    /// The gRPC service.
-    #[must_use]
-    pub fn service(&self) -> RateLimitServiceServer<Self> {
-        RateLimitServiceServer::new(self.clone()).max_decoding_message_size(REQUEST_BYTES)
+    /// Answers a request.
+    pub(super) async fn should_rate_limit(
+        &self,
+        request: &RateLimitRequest,
+    ) -> Result<RateLimitResponse, Status> {
+        let text = question(request)
+            .ok_or_else(|| Status::invalid_argument("wanted: one descriptor with a question"))?;
+        let question = Question::parse(text)
+            .ok_or_else(|| Status::invalid_argument("the question cannot be read"))?;
+        // 0 stands for 1.
+        let hits = u64::from(request.hits_addend.max(1));
+        Ok(self.ask(&question, hits).await)
     }
 
-    fn now(&self) -> u64 {
+    /// What was used of the budgets of claims, which are of one service. Charges nothing.
+    pub(super) async fn look(&self, service: &str, claims: &mut [Claim<'_>]) {
+        match &self.0.store {
+            Store::Memory(memory) => memory.look(service, claims),
+            Store::Redis(redis) => redis.look(service, claims, self.now()).await,
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
         u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
@@ -114,24 +124,10 @@ impl Limiter {
             Store::Memory(memory) => memory.charge(service, &mut claims, hits, now),
             Store::Redis(redis) => redis.charge(service, &mut claims, hits, now).await,
         }
+        for claim in &claims {
+            claim.entry.note(claim.key, hits, now);
+        }
         answer(&page, question.is_grpc, &claims, hits, now, &self.0.headers)
-    }
-}
-
-#[async_trait]
-impl RateLimitService for Limiter {
-    async fn should_rate_limit(
-        &self,
-        request: Request<RateLimitRequest>,
-    ) -> Result<Response<RateLimitResponse>, Status> {
-        let request = request.into_inner();
-        let text = question(&request)
-            .ok_or_else(|| Status::invalid_argument("wanted: one descriptor with a question"))?;
-        let question = Question::parse(text)
-            .ok_or_else(|| Status::invalid_argument("the question cannot be read"))?;
-        // 0 stands for 1.
-        let hits = u64::from(request.hits_addend.max(1));
-        Ok(Response::new(self.ask(&question, hits).await))
     }
 }
 

@@ -101,6 +101,7 @@ impl Assembly {
         let lookout = Lookout {
             envoys: envoys.clone(),
             resources: resources.clone(),
+            limiter: limiter.clone(),
         };
         let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
         let publisher = Publisher {

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -24,6 +25,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tonic::transport::server::Connected;
+use tower::Service;
 
 /// Clients connect when they have something to ask.
 pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -49,6 +51,27 @@ impl Asked {
     /// It has.
     pub(super) fn set(&self) {
         self.0.store(true, Relaxed);
+    }
+}
+
+/// Services that note of each connection that it has asked.
+#[derive(Clone, Debug)]
+pub(super) struct Noting<S>(pub(super) S);
+
+impl<S: Service<Request<B>>, B> Service<Request<B>> for Noting<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> S::Future {
+        if let Some(asked) = request.extensions().get::<Asked>() {
+            asked.set();
+        }
+        self.0.call(request)
     }
 }
 

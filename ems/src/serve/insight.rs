@@ -4,12 +4,14 @@
 
 use std::{sync::Arc, time::UNIX_EPOCH};
 
-use isthmus_model::{RegionName, ServiceName};
+use async_trait::async_trait;
+use isthmus_model::{RegionName, ServiceName, limit::Question};
 use isthmus_proto::v1::{self, node_resource};
 
 use crate::{
     api::Insight,
     explain::explain,
+    ratelimit::server::Limiter,
     record::Invalid,
     resources::{self, Resources},
     xds::{
@@ -23,8 +25,10 @@ use crate::{
 pub(super) struct Lookout {
     pub(super) envoys: Arc<Server>,
     pub(super) resources: Resources,
+    pub(super) limiter: Limiter,
 }
 
+#[async_trait]
 impl Insight for Lookout {
     fn nodes(&self) -> Vec<v1::Node> {
         let nodes = self.envoys.nodes().list();
@@ -51,8 +55,16 @@ impl Insight for Lookout {
         self.resources.rejections_of_region(name)
     }
 
-    fn explain(&self, question: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {
-        explain(question, &self.resources)
+    async fn explain(&self, question: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {
+        let (mut explanation, asked) = explain(question, &self.resources)?;
+        if let Some(asked) = asked.as_deref().and_then(Question::parse) {
+            explanation.limits = self.limiter.needs(&asked).await;
+        }
+        Ok(explanation)
+    }
+
+    async fn limits(&self, service: &str) -> Vec<v1::LimitState> {
+        self.limiter.report(service).await
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 
-use axum::{
-    Router, body::Body, extract::Request, http, middleware::map_request, response::IntoResponse,
-};
+use axum::{Router, body::Body as AxumBody, http, response::IntoResponse};
 use futures::{Stream, StreamExt, stream};
 use isthmus_model::limit::Rate;
 use tokio::{
@@ -13,13 +11,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tonic::{
+    body::Body,
     server::NamedService,
-    service::Routes,
     transport::{Server, server::TcpIncoming},
 };
+use tower::Service;
 use tracing::error;
 
-use super::connection::{Asked, Connection};
+use super::connection::{Connection, Noting};
 
 /// On what terms connections are served.
 #[derive(Clone, Debug)]
@@ -89,13 +88,19 @@ pub fn admission(per_second: NonZeroU32) -> Option<Rate> {
     )
 }
 
-/// Serves a router on a socket until told to stop and all connections have ended.
-pub async fn serve(
+/// Serves what is on a socket until told to stop and all connections have ended.
+pub async fn serve<S>(
     listener: TcpListener,
-    router: Router,
+    service: S,
     terms: Terms,
     mut stop: watch::Receiver<bool>,
-) {
+) where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
     let Terms {
         places,
         admission,
@@ -107,12 +112,6 @@ pub async fn serve(
     // Whoever reads nothing answers no ping either.
     let patience = keepalive.after + keepalive.within;
     let incoming = admit(seat(incoming, places, patience), admission);
-    let router = router.layer(map_request(|request: Request| async move {
-        if let Some(asked) = request.extensions().get::<Asked>() {
-            asked.set();
-        }
-        request
-    }));
     let stopped = async move {
         // The sender going away means the same.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -122,8 +121,7 @@ pub async fn serve(
         .max_concurrent_streams(REQUESTS_AT_ONCE)
         .http2_keepalive_interval(Some(keepalive.after))
         .http2_keepalive_timeout(Some(keepalive.within))
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(incoming, stopped)
+        .serve_with_incoming_shutdown(Noting(service), incoming, stopped)
         .await;
     if let Err(error) = served {
         error!(%error, "a server failed");
@@ -178,7 +176,7 @@ fn admit<T>(incoming: impl Stream<Item = T>, admission: Option<Rate>) -> impl St
 /// Adds a gRPC service to a router.
 pub(super) fn grpc<S>(router: Router, service: S) -> Router
 where
-    S: tower::Service<http::Request<Body>, Error = Infallible>
+    S: Service<http::Request<AxumBody>, Error = Infallible>
         + NamedService
         + Clone
         + Send
@@ -198,6 +196,7 @@ mod tests {
         net::TcpStream,
         time::timeout,
     };
+    use tonic::service::Routes;
 
     use super::*;
     use crate::serve::connection::FIRST_REQUEST;
@@ -218,7 +217,7 @@ mod tests {
             admission: None,
             keepalive: Keepalive::default(),
         };
-        tokio::spawn(serve(listener, router, terms, stopped));
+        tokio::spawn(serve(listener, Routes::from(router), terms, stopped));
         (address, stop)
     }
 

@@ -12,7 +12,7 @@ use crate::asking::{self, Asking};
 const CALLER: &str = "1h;pay;caller,,day,enforce|us/a";
 
 /// An EMS whose budgets are in a Redis. Each has a registry of its own: here they share no store.
-fn ems(redis: &Redis, name: &str) -> Ems {
+pub(crate) fn ems(redis: &Redis, name: &str) -> Ems {
     let options = EmsOptions {
         region: "us".to_owned(),
         arguments: vec!["--redis".to_owned(), redis.url()],
@@ -21,7 +21,7 @@ fn ems(redis: &Redis, name: &str) -> Ems {
     Ems::with(&WorkDir::new(name).unwrap(), options).unwrap()
 }
 
-fn redis(name: &str) -> Redis {
+pub(crate) fn redis(name: &str) -> Redis {
     Redis::start(&WorkDir::new(name).unwrap()).unwrap()
 }
 

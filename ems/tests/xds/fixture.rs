@@ -36,7 +36,8 @@ impl Fixture {
         let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(serve(listener, server.router(), terms, stopped));
+        let services = tonic::service::Routes::from(server.router());
+        tokio::spawn(serve(listener, services, terms, stopped));
         Self {
             memory,
             server,

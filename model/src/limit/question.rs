@@ -205,9 +205,29 @@ impl<'a> Question<'a> {
 }
 
 impl<'a> Ask<'a> {
-    fn parse(key: &'a str) -> Option<Self> {
+    /// Reads the name of a budget. `None`: it is none.
+    #[must_use]
+    pub fn parse(key: &'a str) -> Option<Self> {
         let (token, values) = key.split_once('|')?;
         (!token.is_empty() && !values.contains('|')).then_some(Self { token, values, key })
+    }
+
+    /// Whose budget it is, for people: `us/orders, acme%20inc`. What callers wrote stays encoded, so that it cannot look
+    /// like anything else, nor do anything to a terminal.
+    #[must_use]
+    pub fn whose(&self) -> String {
+        if self.values.is_empty() && self.token.starts_with("service,") {
+            return String::new();
+        }
+        let word = |value: &'a str| match value {
+            "" => "(nobody)",
+            ABSENT => "(absent)",
+            REPEATED => "(several)",
+            TOO_LONG => "(too long)",
+            text => text.strip_prefix(GIVEN).unwrap_or(text),
+        };
+        let words: Vec<_> = self.values.split(',').map(word).collect();
+        words.join(", ")
     }
 }
 

@@ -974,6 +974,104 @@ impl ::prost::Name for Rejection {
         "/isthmus.v1.Rejection".into()
     }
 }
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitsRequest {
+    /// Those of one service; left out: all.
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+}
+impl ::prost::Name for LimitsRequest {
+    const NAME: &'static str = "LimitsRequest";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.LimitsRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.LimitsRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LimitList {
+    #[prost(message, repeated, tag = "1")]
+    pub limits: ::prost::alloc::vec::Vec<LimitState>,
+}
+impl ::prost::Name for LimitList {
+    const NAME: &'static str = "LimitList";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.LimitList".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.LimitList".into()
+    }
+}
+/// A limit of scope region. Counts are those of this EMS, since it started or the limit was made.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct LimitState {
+    #[prost(string, tag = "1")]
+    pub service: ::prost::alloc::string::String,
+    /// As refusals name it: caller 100/second region.
+    #[prost(string, tag = "2")]
+    pub limit: ::prost::alloc::string::String,
+    /// So many requests pass in a window.
+    #[prost(uint32, tag = "3")]
+    pub requests: u32,
+    #[prost(message, optional, tag = "4")]
+    pub window: ::core::option::Option<::prost_types::Duration>,
+    #[prost(uint64, tag = "5")]
+    pub allowed: u64,
+    #[prost(uint64, tag = "6")]
+    pub denied: u64,
+    /// With mode shadow: what it would have refused.
+    #[prost(uint64, tag = "7")]
+    pub shadow_denied: u64,
+    /// Requests whose budget could not be asked for.
+    #[prost(uint64, tag = "8")]
+    pub errors: u64,
+    /// The busiest budgets of the present and the last window, at most 10.
+    #[prost(message, repeated, tag = "9")]
+    pub busiest: ::prost::alloc::vec::Vec<LimitKey>,
+}
+impl ::prost::Name for LimitState {
+    const NAME: &'static str = "LimitState";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.LimitState".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.LimitState".into()
+    }
+}
+/// A budget of a limit.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LimitKey {
+    /// Whose it is, as us/orders; what callers wrote is percent-encoded. Empty where all share one.
+    #[prost(string, tag = "1")]
+    pub key: ::prost::alloc::string::String,
+    /// So many requests needed it in the present and the last window (of 10 seconds where the limit's is shorter), allowed
+    /// or not.
+    #[prost(uint64, tag = "2")]
+    pub requests: u64,
+    /// The count may be too high, by so many at most.
+    #[prost(uint64, tag = "3")]
+    pub error: u64,
+    /// Requests that still pass in the present window. Left out when that cannot be told.
+    #[prost(uint64, optional, tag = "4")]
+    pub left: ::core::option::Option<u64>,
+    /// When the window ends. Left out when nothing of the budget is used.
+    #[prost(message, optional, tag = "5")]
+    pub resets_in: ::core::option::Option<::prost_types::Duration>,
+}
+impl ::prost::Name for LimitKey {
+    const NAME: &'static str = "LimitKey";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.LimitKey".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.LimitKey".into()
+    }
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ExplainRequest {
     #[prost(string, tag = "1")]
@@ -1016,6 +1114,9 @@ pub struct Explanation {
     /// Where the request could go, in the order of preference.
     #[prost(message, repeated, tag = "5")]
     pub targets: ::prost::alloc::vec::Vec<ExplainTarget>,
+    /// The budgets of the whole region that the request needs.
+    #[prost(message, repeated, tag = "6")]
+    pub limits: ::prost::alloc::vec::Vec<ExplainLimit>,
 }
 impl ::prost::Name for Explanation {
     const NAME: &'static str = "Explanation";
@@ -1042,6 +1143,28 @@ impl ::prost::Name for ExplainStep {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/isthmus.v1.ExplainStep".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExplainLimit {
+    /// As refusals name it.
+    #[prost(string, tag = "1")]
+    pub limit: ::prost::alloc::string::String,
+    /// So many requests pass in a window.
+    #[prost(uint32, tag = "2")]
+    pub requests: u32,
+    /// Its budget that the request needs; how busy that is, is not said.
+    #[prost(message, optional, tag = "3")]
+    pub budget: ::core::option::Option<LimitKey>,
+}
+impl ::prost::Name for ExplainLimit {
+    const NAME: &'static str = "ExplainLimit";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.ExplainLimit".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.ExplainLimit".into()
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1458,6 +1581,28 @@ pub mod registry_client {
                 .insert(GrpcMethod::new("isthmus.v1.Registry", "ListNodes"));
             self.inner.unary(req, path, codec).await
         }
+        /// The limits of scope region: what each let pass and refused at this EMS, and the budgets that are asked for most.
+        pub async fn list_limits(
+            &mut self,
+            request: impl tonic::IntoRequest<super::LimitsRequest>,
+        ) -> std::result::Result<tonic::Response<super::LimitList>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/isthmus.v1.Registry/ListLimits",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("isthmus.v1.Registry", "ListLimits"));
+            self.inner.unary(req, path, codec).await
+        }
         /// What the mesh would do with a request, step by step.
         pub async fn explain(
             &mut self,
@@ -1558,6 +1703,11 @@ pub mod registry_server {
             &self,
             request: tonic::Request<super::ListNodesRequest>,
         ) -> std::result::Result<tonic::Response<super::NodeList>, tonic::Status>;
+        /// The limits of scope region: what each let pass and refused at this EMS, and the budgets that are asked for most.
+        async fn list_limits(
+            &self,
+            request: tonic::Request<super::LimitsRequest>,
+        ) -> std::result::Result<tonic::Response<super::LimitList>, tonic::Status>;
         /// What the mesh would do with a request, step by step.
         async fn explain(
             &self,
@@ -2230,6 +2380,49 @@ pub mod registry_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ListNodesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/isthmus.v1.Registry/ListLimits" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListLimitsSvc<T: Registry>(pub Arc<T>);
+                    impl<T: Registry> tonic::server::UnaryService<super::LimitsRequest>
+                    for ListLimitsSvc<T> {
+                        type Response = super::LimitList;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::LimitsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as Registry>::list_limits(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListLimitsSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -226,3 +226,22 @@ mod always {
         }
     }
 }
+
+#[test]
+fn budgets_in_words() {
+    for (key, want) in [
+        ("service,,second,enforce|", ""),
+        ("caller,,second,enforce|us/orders", "us/orders"),
+        ("caller,,second,enforce|", "(nobody)"),
+        (
+            "header:x-tenant+caller,/charge,minute,shadow|us/orders,=acme%20inc",
+            "us/orders, acme%20inc",
+        ),
+        (
+            "header:a+header:b+header:c+method,,day,enforce|-,+,~,=-",
+            "(absent), (several), (too long), -",
+        ),
+    ] {
+        assert_eq!(Ask::parse(key).unwrap().whose(), want, "{key}");
+    }
+}
