@@ -25,8 +25,10 @@ use crate::{
 /// Answers for what the registry does not know: connected Envoys, decisions, and what limits have counted.
 #[async_trait]
 pub trait Insight: Send + Sync + 'static {
-    /// Every connected Envoy.
+    /// Every connected Envoy. Takes its time where there are many.
     fn nodes(&self) -> Vec<v1::Node>;
+    /// The connected Envoy of this id, with all of its resources.
+    fn node(&self, id: &str) -> Option<v1::Node>;
     /// Envoys are being sent away: the server stops.
     fn stopping(&self) -> bool {
         false
@@ -241,11 +243,26 @@ impl Api {
         Ok(self.registrar.write(|r, _| r.delete_region(&name)).await?)
     }
 
-    fn list_nodes(&self) -> v1::NodeList {
-        v1::NodeList {
-            nodes: self.insight.nodes(),
-            rejected: self.insight.rejections(),
-        }
+    /// Lists nodes and gives what `present` makes of the list, both where nobody else waits for it.
+    async fn list_nodes<T: Send + 'static>(
+        &self,
+        request: v1::ListNodesRequest,
+        present: impl FnOnce(v1::NodeList) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
+        let insight = self.insight.clone();
+        let list = move || {
+            present(v1::NodeList {
+                nodes: match &*request.node {
+                    "" => insight.nodes(),
+                    id => insight.node(id).into_iter().collect(),
+                },
+                rejected: insight.rejections(),
+            })
+        };
+        let listed = tokio::task::spawn_blocking(list).await;
+        listed.map_err(|_| {
+            Failure::Unavailable("the nodes could not be listed: see the server's log")
+        })
     }
 
     async fn explain(&self, request: &v1::ExplainRequest) -> Result<v1::Explanation, Failure> {

@@ -229,6 +229,22 @@ async fn requests_and_their_answers() {
         ),
         (
             "GET",
+            "/v1/nodes?node=nobody",
+            Value::Null,
+            200,
+            "/nodes",
+            json!([]),
+        ),
+        (
+            "GET",
+            "/v1/nodes?nodes=x",
+            Value::Null,
+            400,
+            "/errors/0/field",
+            json!("nodes"),
+        ),
+        (
+            "GET",
             "/v1/explain?service=pay&region=us&header=x-mesh-hops:0",
             Value::Null,
             200,

@@ -83,8 +83,8 @@ impl Registry for Api {
         record(Api::delete_region(self, request.get_ref()).await)
     }
 
-    async fn list_nodes(&self, _: Request<v1::ListRequest>) -> Answer<v1::NodeList> {
-        answer(Ok(Api::list_nodes(self)))
+    async fn list_nodes(&self, request: Request<v1::ListNodesRequest>) -> Answer<v1::NodeList> {
+        answer(Api::list_nodes(self, request.into_inner(), |list| list).await)
     }
 
     async fn explain(&self, request: Request<v1::ExplainRequest>) -> Answer<v1::Explanation> {

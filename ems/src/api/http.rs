@@ -111,7 +111,10 @@ async fn run(api: &Api, operation: Operation, input: &Input) -> Result<Response,
         Operation::GetRegion => read(api.get_region(&input.region())),
         Operation::ListRegions => list(api.list_regions()),
         Operation::DeleteRegion => written(api.delete_region(&input.region()).await),
-        Operation::ListNodes => list(Ok(api.list_nodes())),
+        Operation::ListNodes => {
+            let request = nodes_request(&input.query)?;
+            api.list_nodes(request, |nodes| list(Ok(nodes))).await?
+        }
         Operation::ListLimits => {
             let request = limits_request(&input.query)?;
             list(api.list_limits(&request).await)
@@ -188,6 +191,17 @@ impl Input {
         let detail = format!("is {value:?}, and the path says {path:?}");
         draft.add(&Invalid::one(field, detail));
     }
+}
+
+fn nodes_request(query: &[(String, String)]) -> Result<v1::ListNodesRequest, Invalid> {
+    let mut draft = Draft::<v1::ListNodesRequest>::default();
+    for (name, value) in query {
+        match name.as_str() {
+            "node" => draft.message.node.clone_from(value),
+            other => draft.add(&Invalid::one(other, "is not known: node is")),
+        }
+    }
+    draft.finish()
 }
 
 fn limits_request(query: &[(String, String)]) -> Result<v1::LimitsRequest, Invalid> {

@@ -36,7 +36,7 @@ pub(super) enum Operation {
 impl Operation {
     /// Whether the fields of the request come in the query.
     pub(super) fn has_query(self) -> bool {
-        matches!(self, Self::ListLimits | Self::Explain)
+        matches!(self, Self::ListNodes | Self::ListLimits | Self::Explain)
     }
 
     /// Whether the request is the body of the HTTP request.

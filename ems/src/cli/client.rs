@@ -12,8 +12,8 @@ use tonic::{
 /// Long enough for another continent.
 const CONNECT: Duration = Duration::from_secs(5);
 const REQUEST: Duration = Duration::from_secs(30);
-/// Most bytes of an answer. Lists and `status` come in one message, which for 10 000 Envoys or records of full length
-/// is far above the 4 MiB that gRPC clients take by default; this is what a terminal can still be asked to hold.
+/// Most bytes of an answer. Lists come in one message, which for many records of full length is far above the 4 MiB that
+/// gRPC clients take by default; this is what a terminal can still be asked to hold.
 const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 
 /// Which server to talk to

@@ -5,8 +5,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Result;
-use isthmus_proto::v1::{self, ListRequest, node_resource::State};
+use anyhow::{Result, bail};
+use isthmus_proto::v1::{self, ListNodesRequest, node_resource::State};
 
 use super::{client::Server, rejections, table::table};
 use crate::json;
@@ -14,6 +14,9 @@ use crate::json;
 /// Arguments of `ems status`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
+    /// Only this node, with each of its resources
+    #[arg(long, value_name = "ID")]
+    node: Option<String>,
     /// How to print it
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -25,21 +28,34 @@ pub(super) struct Status {
 enum Output {
     /// For people
     Table,
-    /// Everything, each resource of each node
+    /// As `GET /v1/nodes`
     Json,
 }
 
 /// Prints the connected nodes.
 pub(super) fn status(args: &Status) -> Result<String> {
+    let request = ListNodesRequest {
+        node: args.node.clone().unwrap_or_default(),
+    };
     let nodes = args.server.run(|mut client| async move {
-        let nodes = client.registry.list_nodes(ListRequest {}).await;
+        let nodes = client.registry.list_nodes(request).await;
         nodes.map_err(|status| client.error("cannot get the nodes", &status))
     })?;
     let nodes = nodes.into_inner();
+    if let Some(id) = &args.node
+        && nodes.nodes.is_empty()
+    {
+        bail!("no node {id} is connected; `ems status` lists those that are");
+    }
     match args.output {
         Output::Table => {
             let colour = std::io::stdout().is_terminal();
-            Ok(render(&nodes, SystemTime::now(), colour))
+            let mut text = render(&nodes, SystemTime::now(), colour);
+            if args.node.is_some() {
+                text.push('\n');
+                text.push_str(&resources(&nodes));
+            }
+            Ok(text)
         }
         Output::Json => Ok(serde_json::to_string_pretty(&json::write(&nodes)?)? + "\n"),
     }
@@ -51,23 +67,17 @@ fn render(list: &v1::NodeList, now: SystemTime, colour: bool) -> String {
         .nodes
         .iter()
         .map(|node| {
-            let count = |state| {
-                let resources = node.resources.iter();
-                resources
-                    .filter(|resource| resource.state() == state)
-                    .count()
-                    .to_string()
-            };
+            let counts = node.counts.unwrap_or_default();
             [
                 node.id.clone(),
                 node.kind.clone(),
                 node.service.clone(),
                 node.user_agent.clone(),
                 age(node, now),
-                count(State::Acked),
-                count(State::Sent),
-                count(State::Absent),
-                count(State::Rejected),
+                counts.acked.to_string(),
+                counts.sent.to_string(),
+                counts.absent.to_string(),
+                counts.rejected.to_string(),
             ]
         })
         .collect();
@@ -80,7 +90,9 @@ fn render(list: &v1::NodeList, now: SystemTime, colour: bool) -> String {
     };
     for node in &list.nodes {
         let resources = node.resources.iter();
+        let mut more = node.counts.unwrap_or_default().rejected;
         for resource in resources.filter(|resource| resource.state() == State::Rejected) {
+            more = more.saturating_sub(1);
             let kind = rejections::kind(&resource.type_url);
             let (on, off) = if colour {
                 ("\x1b[31m", "\x1b[0m")
@@ -93,12 +105,34 @@ fn render(list: &v1::NodeList, now: SystemTime, colour: bool) -> String {
                 node.id, resource.name, resource.version
             ));
         }
+        if more > 0 {
+            let id = &node.id;
+            text.push_str(&format!(
+                "\n{id} rejected {more} more: see ems status --node {id}\n"
+            ));
+        }
     }
     if !list.rejected.is_empty() {
         text.push('\n');
         text.push_str(&rejections::lines(&list.rejected));
     }
     text
+}
+
+/// A line for each resource.
+fn resources(list: &v1::NodeList) -> String {
+    let resources = list.nodes.iter().flat_map(|node| &node.resources);
+    let rows: Vec<_> = resources
+        .map(|resource| {
+            [
+                rejections::kind(&resource.type_url),
+                resource.name.clone(),
+                resource.version.clone(),
+                resource.state().as_str_name().to_owned(),
+            ]
+        })
+        .collect();
+    table(["TYPE", "RESOURCE", "VERSION", "STATE"], &rows)
 }
 
 /// How long a node is connected, in its greatest unit.
@@ -145,6 +179,12 @@ mod tests {
                 resource("b", State::Rejected, "bad\nworse"),
                 resource("c", State::Absent, ""),
             ],
+            counts: Some(v1::ResourceCounts {
+                acked: 1,
+                rejected: 1,
+                absent: 1,
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let list = v1::NodeList {
@@ -160,6 +200,25 @@ mod tests {
              n1 rejected cluster b (version 1)\n    bad\n    worse\n"
         );
         assert!(render(&list, now(0), true).contains("\x1b[31mn1 rejected"));
+        assert_eq!(
+            resources(&list),
+            "TYPE     RESOURCE  VERSION  STATE\n\
+             cluster  a         1        acked\n\
+             cluster  b         1        rejected\n\
+             cluster  c         1        absent\n"
+        );
+        let mut long = list.clone();
+        long.nodes[0].counts = Some(v1::ResourceCounts {
+            sent: 5_000,
+            rejected: 31,
+            ..Default::default()
+        });
+        let text = render(&long, now(0), false);
+        assert!(text.contains("0      5000  0       31"), "{text}");
+        assert!(
+            text.ends_with("\nn1 rejected 30 more: see ems status --node n1\n"),
+            "{text}"
+        );
         let mut empty = v1::NodeList::default();
         assert_eq!(render(&empty, now(0), true), "no Envoy is connected\n");
         empty.rejected.push(v1::Rejection::default());

@@ -15,7 +15,7 @@ use crate::{
     record::Invalid,
     resources::{self, Resources},
     xds::{
-        nodes::Known,
+        nodes::{Counts, Known},
         server::Server,
         stream::{State, Status},
     },
@@ -33,6 +33,10 @@ impl Insight for Lookout {
     fn nodes(&self) -> Vec<v1::Node> {
         let nodes = self.envoys.nodes().list();
         nodes.into_iter().map(describe).collect()
+    }
+
+    fn node(&self, id: &str) -> Option<v1::Node> {
+        self.envoys.nodes().get(id).map(describe)
     }
 
     fn stopping(&self) -> bool {
@@ -72,6 +76,12 @@ fn describe(node: Known) -> v1::Node {
     };
     let since = node.connected_at.duration_since(UNIX_EPOCH);
     let since = since.unwrap_or_default();
+    let Counts {
+        sent,
+        acked,
+        rejected,
+        absent,
+    } = node.counts;
     v1::Node {
         kind: label(resources::KIND),
         service: label(resources::SERVICE),
@@ -82,6 +92,12 @@ fn describe(node: Known) -> v1::Node {
         }),
         resources: node.resources.into_iter().filter_map(progress).collect(),
         rejections: node.rejections,
+        counts: Some(v1::ResourceCounts {
+            sent,
+            acked,
+            rejected,
+            absent,
+        }),
         user_agent: node.user_agent,
         id: node.id,
     }
@@ -137,6 +153,12 @@ mod tests {
                 status("d", None, State::Absent, None),
                 status("e", Some("3"), State::Sent, None),
             ],
+            counts: Counts {
+                sent: 1,
+                acked: 2,
+                rejected: 3,
+                absent: 4,
+            },
             rejections: 4,
         });
         let v1::Node {
@@ -148,7 +170,11 @@ mod tests {
             connected_at,
             resources,
             rejections,
+            counts,
         } = node;
+        let counts = counts.unwrap();
+        let v1::ResourceCounts { sent, acked, .. } = counts;
+        assert_eq!((sent, acked, counts.rejected, counts.absent), (1, 2, 3, 4));
         assert_eq!(
             [&*id, &kind, &service, &region, &user_agent],
             ["n", "sidecar", "orders", "us", "envoy/1.40.0"]

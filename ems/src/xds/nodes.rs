@@ -2,6 +2,9 @@
 //!
 //! Nothing is recorded twice: the state of a node's resources is that of its streams, read when somebody asks. What a node
 //! is for, its view knows.
+//!
+//! Ten thousand nodes may have ten million resources: of so many, the list has numbers and what was rejected. Looking takes
+//! its time all the same, so not where others wait.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,8 +21,15 @@ use super::{
     Labels,
     hub::StreamId,
     limits::{Limits, Refusal},
-    stream::{Mode, Status, Stream},
+    stream::{Mode, State, Status, Stream},
 };
+
+/// Resources of all nodes together of which the list has each.
+const ROWS: usize = 10_000;
+/// Of more than these, it has the rejected ones: so many of them,
+const REJECTED_ROWS: usize = 1_000;
+/// and of one node so many.
+const REJECTED_ROWS_OF_NODE: usize = 20;
 
 /// The connected nodes.
 #[derive(Debug, Default)]
@@ -43,10 +53,37 @@ pub struct Known {
     pub labels: Labels,
     /// Since when.
     pub connected_at: SystemTime,
-    /// What it asked for or was sent, sorted by type and name.
+    /// What it asked for or was sent, sorted by type and name; in a long [list](Nodes::list), only some of what it rejected.
     pub resources: Vec<Status>,
+    /// How much of it there is, also of what is left out.
+    pub counts: Counts,
     /// How often it rejected something.
     pub rejections: u64,
+}
+
+/// Numbers of resources by their [state](State).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Sent and not answered yet.
+    pub sent: u64,
+    /// Taken.
+    pub acked: u64,
+    /// Refused.
+    pub rejected: u64,
+    /// Asked for, and not there.
+    pub absent: u64,
+}
+
+impl Counts {
+    fn add(&mut self, state: State) {
+        match state {
+            State::Waiting => {}
+            State::Sent => self.sent += 1,
+            State::Acked => self.acked += 1,
+            State::Rejected => self.rejected += 1,
+            State::Absent => self.absent += 1,
+        }
+    }
 }
 
 /// One stream of a node.
@@ -113,29 +150,61 @@ impl Nodes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Every node by its id; the streams of one node count as one.
+    /// Every node by its id; the streams of one node count as one. Of many resources, only some that were rejected.
     pub fn list(&self) -> Vec<Known> {
-        let sessions: Vec<_> = {
-            let connected = self.lock();
-            connected.sessions.values().cloned().collect()
+        let sessions = self.sessions(|_| true);
+        let total: usize = sessions
+            .iter()
+            .map(|session| session.stream().status().count())
+            .sum();
+        let (mut room, of_node) = match total <= ROWS {
+            true => (ROWS, ROWS),
+            false => (REJECTED_ROWS, REJECTED_ROWS_OF_NODE),
         };
-        let mut nodes: BTreeMap<String, Known> = BTreeMap::new();
-        for session in sessions {
-            let resources: Vec<_> = session.stream().status().collect();
-            let node = nodes
-                .entry(session.node.id.clone())
-                .or_insert_with(|| session.node.clone());
-            node.resources.extend(resources);
-            node.rejections += session.rejections.load(Relaxed);
-            node.connected_at = node.connected_at.min(session.node.connected_at);
-        }
-        let mut nodes: Vec<_> = nodes.into_values().collect();
-        for node in &mut nodes {
-            node.resources
-                .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
-        }
-        nodes
+        gather(&sessions, |node, status| {
+            let wanted = total <= ROWS || status.state == State::Rejected;
+            let fits = wanted && room > 0 && node.resources.len() < of_node;
+            room -= usize::from(fits);
+            fits
+        })
     }
+
+    /// The node of this id, with all of its resources.
+    pub fn get(&self, id: &str) -> Option<Known> {
+        let sessions = self.sessions(|node| node.id == id);
+        gather(&sessions, |_, _| true).pop()
+    }
+
+    fn sessions(&self, wanted: impl Fn(&Known) -> bool) -> Vec<Arc<Session>> {
+        let connected = self.lock();
+        let sessions = connected.sessions.values();
+        let sessions = sessions.filter(|session| wanted(&session.node));
+        sessions.cloned().collect()
+    }
+}
+
+/// The nodes of these streams, with those resources that are to be kept.
+fn gather(sessions: &[Arc<Session>], mut keep: impl FnMut(&Known, &Status) -> bool) -> Vec<Known> {
+    let mut nodes: BTreeMap<&str, Known> = BTreeMap::new();
+    for session in sessions {
+        let node = nodes
+            .entry(session.node_id())
+            .or_insert_with(|| session.node.clone());
+        for status in session.stream().status() {
+            node.counts.add(status.state);
+            if keep(node, &status) {
+                node.resources.push(status);
+            }
+        }
+        node.rejections += session.rejections.load(Relaxed);
+        node.connected_at = node.connected_at.min(session.node.connected_at);
+    }
+    let mut nodes: Vec<_> = nodes.into_values().collect();
+    for node in &mut nodes {
+        node.resources
+            .sort_by(|a, b| (a.kind, &a.name).cmp(&(b.kind, &b.name)));
+    }
+    nodes
 }
 
 /// What a node says of itself that any node may say.
@@ -149,6 +218,7 @@ pub fn identify(node: &Node, at: SystemTime, limits: &Limits) -> Result<Known, R
         labels: Labels::new(),
         connected_at: at,
         resources: Vec::new(),
+        counts: Counts::default(),
         rejections: 0,
     };
     limits.check_node("id", &known.id)?;

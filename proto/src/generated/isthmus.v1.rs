@@ -12,6 +12,22 @@ impl ::prost::Name for ListRequest {
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListNodesRequest {
+    /// The id of a node: it alone is listed, with every resource. Left out: all nodes.
+    #[prost(string, tag = "1")]
+    pub node: ::prost::alloc::string::String,
+}
+impl ::prost::Name for ListNodesRequest {
+    const NAME: &'static str = "ListNodesRequest";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.ListNodesRequest".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.ListNodesRequest".into()
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ServiceRef {
     #[prost(string, tag = "1")]
     pub service: ::prost::alloc::string::String,
@@ -819,11 +835,16 @@ pub struct Node {
     pub user_agent: ::prost::alloc::string::String,
     #[prost(message, optional, tag = "6")]
     pub connected_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// All of them if the node was asked for by its id, or if all nodes together have no more than 10,000; else only rejected
+    /// ones, at most 20 of a node and 1,000 in all.
     #[prost(message, repeated, tag = "7")]
     pub resources: ::prost::alloc::vec::Vec<NodeResource>,
     /// NACKs since it connected.
     #[prost(uint64, tag = "8")]
     pub rejections: u64,
+    /// How many of its resources are in which state, those left out of `resources` among them.
+    #[prost(message, optional, tag = "9")]
+    pub counts: ::core::option::Option<ResourceCounts>,
 }
 impl ::prost::Name for Node {
     const NAME: &'static str = "Node";
@@ -833,6 +854,27 @@ impl ::prost::Name for Node {
     }
     fn type_url() -> ::prost::alloc::string::String {
         "/isthmus.v1.Node".into()
+    }
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResourceCounts {
+    #[prost(uint64, tag = "1")]
+    pub sent: u64,
+    #[prost(uint64, tag = "2")]
+    pub acked: u64,
+    #[prost(uint64, tag = "3")]
+    pub rejected: u64,
+    #[prost(uint64, tag = "4")]
+    pub absent: u64,
+}
+impl ::prost::Name for ResourceCounts {
+    const NAME: &'static str = "ResourceCounts";
+    const PACKAGE: &'static str = "isthmus.v1";
+    fn full_name() -> ::prost::alloc::string::String {
+        "isthmus.v1.ResourceCounts".into()
+    }
+    fn type_url() -> ::prost::alloc::string::String {
+        "/isthmus.v1.ResourceCounts".into()
     }
 }
 /// One resource as one Envoy has it.
@@ -1516,10 +1558,11 @@ pub mod registry_client {
                 .insert(GrpcMethod::new("isthmus.v1.Registry", "DeleteRegion"));
             self.inner.unary(req, path, codec).await
         }
-        /// Every connected Envoy: what it has, what it acknowledged, what it rejected and why.
+        /// Every connected Envoy: what it has, what it acknowledged, what it rejected and why. See Node.resources for what is
+        /// left out of long lists.
         pub async fn list_nodes(
             &mut self,
-            request: impl tonic::IntoRequest<super::ListRequest>,
+            request: impl tonic::IntoRequest<super::ListNodesRequest>,
         ) -> std::result::Result<tonic::Response<super::NodeList>, tonic::Status> {
             self.inner
                 .ready()
@@ -1654,10 +1697,11 @@ pub mod registry_server {
             &self,
             request: tonic::Request<super::RegionRef>,
         ) -> std::result::Result<tonic::Response<super::Deleted>, tonic::Status>;
-        /// Every connected Envoy: what it has, what it acknowledged, what it rejected and why.
+        /// Every connected Envoy: what it has, what it acknowledged, what it rejected and why. See Node.resources for what is
+        /// left out of long lists.
         async fn list_nodes(
             &self,
-            request: tonic::Request<super::ListRequest>,
+            request: tonic::Request<super::ListNodesRequest>,
         ) -> std::result::Result<tonic::Response<super::NodeList>, tonic::Status>;
         /// The limits of scope region: what each let pass and refused at this EMS, and the budgets that are asked for most.
         async fn list_limits(
@@ -2309,7 +2353,9 @@ pub mod registry_server {
                 "/isthmus.v1.Registry/ListNodes" => {
                     #[allow(non_camel_case_types)]
                     struct ListNodesSvc<T: Registry>(pub Arc<T>);
-                    impl<T: Registry> tonic::server::UnaryService<super::ListRequest>
+                    impl<
+                        T: Registry,
+                    > tonic::server::UnaryService<super::ListNodesRequest>
                     for ListNodesSvc<T> {
                         type Response = super::NodeList;
                         type Future = BoxFuture<
@@ -2318,7 +2364,7 @@ pub mod registry_server {
                         >;
                         fn call(
                             &mut self,
-                            request: tonic::Request<super::ListRequest>,
+                            request: tonic::Request<super::ListNodesRequest>,
                         ) -> Self::Future {
                             let inner = Arc::clone(&self.0);
                             let fut = async move {

@@ -89,6 +89,72 @@ fn streams_of_a_node_are_one() {
     assert!(nodes.list().is_empty());
 }
 
+/// A node that rejected each of these clusters, and asked for others that do not exist.
+fn loaded(id: &str, rejected: usize, absent: usize) -> Arc<Session> {
+    let kind = ResourceType::Cluster;
+    let memory = Memory::default();
+    let names = (0..rejected + absent).map(|i| format!("{i:05}"));
+    let names: Vec<_> = names.collect();
+    memory.write(|write| {
+        for name in names.iter().take(rejected) {
+            write.put(kind, Resource::with_version(kind, &**name, "1", b""));
+        }
+    });
+    let mut stream = Stream::new(Mode::Delta, Some(kind), Arc::default());
+    let ask = |subscribe| Ask::Delta {
+        subscribe,
+        unsubscribe: Vec::new(),
+        initial: HashMap::new(),
+    };
+    let first = Request {
+        ask: ask(names),
+        ..Request::default()
+    };
+    stream.on_request(first, &memory).unwrap();
+    let refusal = Request {
+        ask: ask(Vec::new()),
+        nonce: "1".into(),
+        error: Some("all of it is bad".into()),
+        ..Request::default()
+    };
+    stream.on_request(refusal, &memory).unwrap();
+    let known = identify(&envoy(id), UNIX_EPOCH, &Limits::default()).unwrap();
+    Arc::new(Session::new(known, stream))
+}
+
+/// The list is as long as what there is only while that is little; the numbers are always right, and one node is whole.
+#[test]
+fn long_lists_have_numbers() {
+    let nodes = Nodes::default();
+    assert!(nodes.insert(0, loaded("bad", 30, 0), 9));
+    assert!(nodes.insert(1, loaded("large", 0, ROWS - 30), 9));
+    let rows = |nodes: &Nodes| -> Vec<usize> {
+        let listed = nodes.list();
+        listed.iter().map(|node| node.resources.len()).collect()
+    };
+    assert_eq!(rows(&nodes), [30, ROWS - 30]);
+    assert!(nodes.insert(2, loaded("small", 0, 1), 9));
+    assert_eq!(rows(&nodes), [REJECTED_ROWS_OF_NODE, 0, 0]);
+    let listed = nodes.list();
+    let rejected = |status: &Status| status.state == State::Rejected;
+    assert!(listed[0].resources.iter().all(rejected));
+    let counts = |rejected, absent| Counts {
+        rejected,
+        absent,
+        ..Counts::default()
+    };
+    assert_eq!(listed[0].counts, counts(30, 0));
+    assert_eq!(listed[1].counts, counts(0, ROWS as u64 - 30));
+    for (id, expected) in [("bad", 30), ("large", ROWS - 30), ("small", 1)] {
+        assert_eq!(nodes.get(id).unwrap().resources.len(), expected);
+    }
+    assert_eq!(nodes.get("nobody"), None);
+    for id in 3..90 {
+        assert!(nodes.insert(id, loaded(&format!("{id}"), 30, 0), 9));
+    }
+    assert_eq!(rows(&nodes).iter().sum::<usize>(), REJECTED_ROWS);
+}
+
 #[test]
 fn streams_of_a_node_are_limited() {
     let nodes = Nodes::default();
