@@ -181,16 +181,20 @@ fn limit_words(route: &Route<'_>) -> String {
     let places = [
         (Scope::Local, "at this Envoy"),
         (Scope::Region, "at EMS, for the whole region"),
+        (Scope::Lease, "of which this Envoy holds a share"),
     ];
     let words = places.map(|(scope, place)| match names(scope) {
         none if none.is_empty() => none,
         names => format!("{names}, {place}"),
     });
-    match words.each_ref().map(String::as_str) {
-        ["", ""] => "none".to_owned(),
-        [words, ""] | ["", words] => words.to_owned(),
-        [local, region] => format!("{local}; {region}"),
+    let words: Vec<_> = words
+        .into_iter()
+        .filter(|words| !words.is_empty())
+        .collect();
+    if words.is_empty() {
+        return "none".to_owned();
     }
+    words.join("; ")
 }
 
 /// What Envoy does with the cluster's name.

@@ -6,6 +6,7 @@ pub mod explain;
 mod host;
 pub mod identity;
 pub mod json;
+pub mod lease;
 pub mod metrics;
 pub mod options;
 pub mod ratelimit;

@@ -3,6 +3,7 @@
 //! Numbers that somebody else keeps anyway (records, leases, streams, acknowledgements) are read when they are asked
 //! for, by collectors, and kept nowhere twice.
 
+mod leases;
 mod limits;
 mod registry;
 mod rejected;
@@ -21,6 +22,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+pub use leases::LeaseCollector;
 pub use limits::LimitCollector;
 pub use registry::RegistryCollector;
 pub use rejected::RejectedCollector;

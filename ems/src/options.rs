@@ -93,7 +93,7 @@ pub struct RawOptions {
     #[arg(long, env = "EMS_MAX_STREAMS", value_name = "COUNT")]
     pub max_streams: Option<u32>,
 
-    /// Most streams of one Envoy at a time [default: 10000]
+    /// Most streams of one Envoy at a time [default: 1000]
     #[arg(long, env = "EMS_MAX_STREAMS_PER_NODE", value_name = "COUNT")]
     pub max_streams_per_node: Option<u32>,
 

@@ -15,6 +15,7 @@ pub mod breaker;
 pub mod busiest;
 pub mod denied;
 pub mod front;
+pub mod leased;
 pub mod memory;
 pub mod redis;
 pub mod report;

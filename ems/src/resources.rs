@@ -12,6 +12,7 @@ mod destination;
 mod encode;
 mod endpoints;
 mod filter;
+mod leases;
 mod limits;
 mod listener;
 mod node;
@@ -235,6 +236,9 @@ impl Inner {
                 if noted.rules {
                     self.alike.outdate();
                     names.push((ResourceType::ExtensionConfig, filter::FILTER.into()));
+                }
+                if noted.leases {
+                    names.push((ResourceType::ExtensionConfig, leases::LEASES.into()));
                 }
                 self.move_callers(service, noted, names);
             }

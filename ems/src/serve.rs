@@ -34,6 +34,7 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Api},
     identity::Wallet,
+    lease::server::Lessor,
     options::Options,
     ratelimit::{front::Front, server::Limiter},
     resources::Change,
@@ -95,6 +96,7 @@ pub async fn run(
         publisher,
         envoys,
         limiter,
+        lessor,
         api,
     } = Assembly::new(&options).await?;
     tokio::pin!(shutdown);
@@ -110,9 +112,9 @@ pub async fn run(
         renew(&wallet, &publisher).await;
         "renewing certificates"
     });
-    let swept = limiter.clone();
+    let swept = (limiter.clone(), lessor.clone());
     keepers.spawn(async move {
-        sweep(&swept).await;
+        sweep(&swept.0, &swept.1).await;
         "forgetting budgets"
     });
 
@@ -137,8 +139,8 @@ pub async fn run(
     }
     let home = registrar.write(|registry, _| registry.put_home()).await;
     home.context("cannot write the record of the own region")?;
-    let services = Routes::from(services.merge(envoys.router()));
-    let services = Front::new(limiter, services);
+    let services = grpc(services.merge(envoys.router()), lessor.service());
+    let services = Front::new(limiter, Routes::from(services));
     let terms = Terms {
         places: room.xds,
         admission: admission(options.max_connects_per_second),
@@ -163,6 +165,7 @@ pub async fn run(
     tokio::join!(envoys.drain(options.drain), async {
         let _ = stop_xds.send(true);
     });
+    lessor.close();
     let _ = stop_http.send(true);
     let all_ended = async { while servers.join_next().await.is_some() {} };
     if timeout(GRACE, all_ended).await.is_err() {
@@ -201,11 +204,12 @@ async fn renew(wallet: &Wallet, publisher: &Publisher) {
 }
 
 /// Forgets budgets whose windows are over.
-async fn sweep(limiter: &Limiter) {
+async fn sweep(limiter: &Limiter, lessor: &Lessor) {
     let mut tick = interval(SWEEP);
     loop {
         tick.tick().await;
         limiter.sweep();
+        lessor.sweep();
     }
 }
 

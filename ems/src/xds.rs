@@ -26,7 +26,8 @@ pub use fate::Witness;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 /// The xDS resource types that are served, in the order in which changes are pushed on an aggregated stream: what is
-/// pointed at goes before what points at it (make before break). Removals go in reverse.
+/// pointed at goes before what points at it (make before break), but for routes, which follow the listeners that point
+/// at them. Removals have an order of their own: see [`ResourceType::outlives`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ResourceType {
     /// Secrets (SDS).
@@ -77,6 +78,16 @@ impl ResourceType {
             Self::ExtensionConfig => "extension_config",
             Self::Listener => "listener",
             Self::Route => "route",
+        }
+    }
+
+    /// Whether a removal of this type waits until changes of another are through, because what is there until then may
+    /// point at what is removed. Removals go in the reverse order of pushes, but listeners go before routes both times.
+    pub(crate) fn outlives(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Listener, Self::Route) => false,
+            (Self::Route, Self::Listener) => true,
+            _ => self < other,
         }
     }
 

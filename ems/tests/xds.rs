@@ -321,6 +321,7 @@ async fn limits_have_clear_ends() {
         streams: 2,
         names: 3,
         name_bytes: 8,
+        all_names_bytes: 20,
         request_bytes: 512,
         ..Limits::default()
     };
@@ -336,6 +337,11 @@ async fn limits_have_clear_ends() {
             &["123456789"][..],
             Code::InvalidArgument,
             "9 bytes is too long",
+        ),
+        (
+            &["12345678", "1234567", "123456"][..],
+            Code::ResourceExhausted,
+            "at most 20 bytes",
         ),
         (&[&*long][..], Code::OutOfRange, "limit is: 512"),
     ] {
@@ -355,7 +361,7 @@ async fn limits_have_clear_ends() {
         .await
         .expect_err("a third stream");
     assert_eq!(end.code(), Code::ResourceExhausted);
-    assert_eq!(fixture.server.counters().refused(), 3);
+    assert_eq!(fixture.server.counters().refused(), 4);
 }
 
 #[tokio::test]

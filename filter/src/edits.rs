@@ -4,7 +4,7 @@
 
 use isthmus_model::{
     Field, Headers, Request, Route,
-    limit::{OnError, question},
+    limit::{OnError, lease, question},
 };
 
 /// One change.
@@ -24,10 +24,14 @@ pub(crate) struct Texts {
     question: String,
     /// In which header the question goes, if there is one.
     asked: Option<OnError>,
+    lease: String,
+    /// In which header the name of the leased budget goes, if there is one.
+    leased: Option<OnError>,
 }
 
 impl Texts {
-    /// Notes what EMS is to be asked about a request that is sent on, and says whether there is anything.
+    /// Notes what EMS is to be asked about a request that is sent on, and which leased budget it draws on, and says whether
+    /// there is anything.
     pub(crate) fn ask<'h>(
         &mut self,
         route: &Route<'_>,
@@ -36,7 +40,14 @@ impl Texts {
     ) -> bool {
         self.question.clear();
         self.asked = question::write(&mut self.question, route, is_grpc, headers);
-        self.asked.is_some()
+        self.lease.clear();
+        self.leased = lease::write(&mut self.lease, route);
+        self.asked.or(self.leased).is_some()
+    }
+
+    /// The name of a leased budget that belongs in a header.
+    fn lease(&self, header: OnError) -> Option<&str> {
+        (self.leased == Some(header)).then_some(self.lease.as_str())
     }
 
     /// The question that belongs in a header.
@@ -84,10 +95,19 @@ pub(crate) fn edits<'a>(
             texts.question(on_error),
         )
     };
+    let draw = |on_error| {
+        correct(
+            lease::header(on_error),
+            request.lease(on_error),
+            texts.lease(on_error),
+        )
+    };
     [
         Some(Edit::Set(&names.destination, texts.destination.as_str())),
         ask(OnError::Allow),
         ask(OnError::Deny),
+        draw(OnError::Allow),
+        draw(OnError::Deny),
         correct(&names.caller, request.caller(), caller),
         correct(&names.hops, request.hops(), hops),
         correct(&names.receipt, request.receipt(), None),

@@ -37,6 +37,8 @@ pub(crate) struct Limited {
     pub(crate) place: String,
     /// The limits that were consulted.
     pub(crate) limits: String,
+    /// The one of them that is leased.
+    pub(crate) leased: Option<String>,
 }
 
 /// Receipts by stream.

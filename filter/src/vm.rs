@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use isthmus_model::{
     Caller, Code, Config, Decision, Exceeded, Field, Kind, Mode, Peer, RawHeaders, Refusal,
     Request, Route, decide,
-    limit::{POLICY_HEADER, Scope, named_by_policy},
+    limit::{POLICY_HEADER, Scope, lease, named_by_policy},
     spend, write_limited, write_place, write_receipt,
 };
 
@@ -41,6 +41,9 @@ const SERVER_NAME: &str = "connection\0requested_server_name";
 const DETAILS: &str = "response\0code_details";
 const OVER_LIMIT: &[u8] = b"request_rate_limited";
 const NOT_ASKED: &[u8] = b"rate_limiter_error";
+/// Those of its quota filter, which has a lease and has used it up, or has none. Envoy 1.36 has no words for it.
+const OVER_LEASE: &[u8] = b"rate_limited_by_quota";
+const OVER_LEASE_BEFORE: &[u8] = b"";
 
 thread_local! {
     static VM: RefCell<Vm> = RefCell::default();
@@ -302,7 +305,12 @@ fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>, asks: bo
             // Writing to a string does not fail.
             let _ = write_place(&mut place, config);
             let limits = route.limits.to_string();
-            Limited { place, limits }
+            let leased = lease::met(route).map(ToString::to_string);
+            Limited {
+                place,
+                limits,
+                leased,
+            }
         }),
     }
 }
@@ -310,12 +318,16 @@ fn receipt(config: &Config, route: &Route<'_>, decision: &Decision<'_>, asks: bo
 /// The receipt, if the response is the refusal of Envoy's own rate limit filter: what that is, no service can say.
 fn limited_text(limited: &Limited) -> Option<String> {
     let details = abi::property(DETAILS).ok()?;
-    let policy = match details.as_slice() {
-        OVER_LIMIT => abi::header(Map::Response, POLICY_HEADER).ok(),
+    let policy;
+    let limit = match details.as_slice() {
+        OVER_LIMIT => {
+            policy = abi::header(Map::Response, POLICY_HEADER).ok();
+            policy.as_deref().and_then(named_by_policy)
+        }
+        OVER_LEASE | OVER_LEASE_BEFORE => Some(limited.leased.as_deref()?),
         NOT_ASKED => None,
         _ => return None,
     };
-    let limit = policy.as_deref().and_then(named_by_policy);
     let mut text = limited.place.clone();
     // Writing to a string does not fail.
     let _ = write_limited(&mut text, limit, &limited.limits);

@@ -11,7 +11,7 @@ use isthmus_model::{
     Budgets, Caller, ClusterName, Config, Decision, Peer, RawConfig, Request, Route, Unavailable,
     decide,
     limit::{
-        Cell, CellName, Scope,
+        Cell, CellName, Scope, lease,
         question::{self, Question},
     },
     spend, write_receipt,
@@ -22,7 +22,7 @@ const CONFIGS: [&str; 4] = [
     r#"{"region":"eu","regions":["us","ap"],"caller":"eu/shop","debug":true}"#,
     r#"{"region":"eu","mode":"gateway","trust_domain":"mesh.internal","services":{"a":{"allow":["*/b"],"allow_pins":true}}}"#,
     r#"{"region":"eu","default_region":"any","headers":{"service":"s","region":"r","version":"v","destination":"d","caller":"c","hops":"h","receipt":"p","debug":"g","error":"e"}}"#,
-    r#"{"region":"eu","caller":"eu/shop","debug":true,"services":{"a":{"limits":[{"per":["caller","header:t"],"requests":2,"unit":"minute"},{"per":["method"],"requests":3,"unit":"day","mode":"shadow"},{"per":["caller","header:t","method"],"requests":2,"unit":"minute","scope":"region"}]}}}"#,
+    r#"{"region":"eu","caller":"eu/shop","debug":true,"services":{"a":{"limits":[{"per":["caller","header:t"],"requests":2,"unit":"minute"},{"per":["method"],"requests":3,"unit":"day","mode":"shadow"},{"per":["caller","header:t","method"],"requests":2,"unit":"minute","scope":"region"},{"per":["caller"],"requests":2,"unit":"second","scope":"lease"}]}}}"#,
 ];
 
 /// Budgets that only this request knows.
@@ -86,6 +86,19 @@ fn assert_visible(receipt: &str) {
     );
 }
 
+/// The name of the leased budget, as EMS reads it.
+fn lease(route: &Route<'_>) {
+    let mut text = String::new();
+    if lease::write(&mut text, route).is_none() {
+        assert_eq!(text, "");
+        return;
+    }
+    let (service, token) = lease::parse(&text).expect("a name can be read");
+    assert_eq!(service, route.service);
+    let limit = lease::met(route).expect("a limit that has a name");
+    assert_eq!(token, limit.token());
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let Some((&first, rest)) = bytes.split_first() else {
         return;
@@ -116,7 +129,7 @@ fuzz_target!(|bytes: &[u8]| {
         .collect();
     for (_, value) in &headers {
         // Whoever reaches EMS may ask it anything.
-        let _ = str::from_utf8(value).map(Question::parse);
+        let _ = str::from_utf8(value).map(|text| (Question::parse(text), lease::parse(text)));
     }
     let request = Request::collect(config.headers(), headers.iter().copied());
     let caller = match Caller::parse(&config, &request, peer) {
@@ -140,6 +153,7 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(parsed.to_string(), name);
             spend_all(&config, route, &headers);
             ask(route, request.is_grpc(), &headers);
+            lease(route);
         }
         Decision::Reject(refusal) => {
             serde_json::from_str::<serde_json::Value>(&refusal.json_body()).expect("JSON");

@@ -10,6 +10,7 @@
 
 pub mod cell;
 pub mod gcra;
+pub mod lease;
 pub mod question;
 
 mod check;
@@ -39,6 +40,9 @@ pub use spend::{Budgets, Outcome, Unavailable, spend};
 
 /// Most limits of one service: each is a few calls into the host for every request that it meets.
 pub const MOST_LIMITS: usize = 16;
+
+/// Most leased limits of one service: Envoy's filter for them knows one for a request.
+pub const MOST_LEASED: usize = 1;
 
 /// Most requests per unit, and at once.
 pub const MOST_REQUESTS: u32 = 1_000_000;
@@ -142,6 +146,8 @@ words! {
         Local = "local",
         /// At EMS, for all Envoys of the region together.
         Region = "region",
+        /// In each Envoy, which EMS leases a share of what all of them may let pass together: see [`lease`].
+        Lease = "lease",
     }
 }
 
@@ -402,6 +408,7 @@ impl fmt::Display for Limit {
         match self.scope {
             Scope::Local => {}
             Scope::Region => f.write_str(" region")?,
+            Scope::Lease => f.write_str(" leased")?,
         }
         match self.mode {
             LimitMode::Enforce => Ok(()),

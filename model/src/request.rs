@@ -9,7 +9,7 @@ use crate::{
     access::Identity,
     config::{Config, Headers, Mode},
     limit::{
-        OnError,
+        OnError, lease,
         question::{ALLOW_HEADER, DENY_HEADER},
     },
     name::{ANY_REGION, Name, NameError, RegionName, ServiceName, VersionLabel},
@@ -70,6 +70,8 @@ pub struct Request<'a> {
     receipt: Field<'a>,
     limit_allow: Field<'a>,
     limit_deny: Field<'a>,
+    lease_allow: Field<'a>,
+    lease_deny: Field<'a>,
 }
 
 impl<'a> Request<'a> {
@@ -95,6 +97,8 @@ impl<'a> Request<'a> {
                 name if name == names.receipt.as_bytes() => request.receipt.put(value),
                 name if name == ALLOW_HEADER.as_bytes() => request.limit_allow.put(value),
                 name if name == DENY_HEADER.as_bytes() => request.limit_deny.put(value),
+                name if name == lease::ALLOW_HEADER.as_bytes() => request.lease_allow.put(value),
+                name if name == lease::DENY_HEADER.as_bytes() => request.lease_deny.put(value),
                 _ => {}
             }
         }
@@ -139,6 +143,15 @@ impl<'a> Request<'a> {
         match on_error {
             OnError::Allow => self.limit_allow,
             OnError::Deny => self.limit_deny,
+        }
+    }
+
+    /// What the request has in place of the name of a leased budget.
+    #[must_use]
+    pub fn lease(&self, on_error: OnError) -> Field<'a> {
+        match on_error {
+            OnError::Allow => self.lease_allow,
+            OnError::Deny => self.lease_deny,
         }
     }
 

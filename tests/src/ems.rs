@@ -47,6 +47,8 @@ pub struct Node {
     pub name: String,
     /// Envoy's version; the usual one when empty.
     pub version: String,
+    /// Another way to EMS than its own port, such as a [`Link`](crate::Link); that when 0.
+    pub xds_port: u16,
     /// Further arguments of `ems bootstrap`.
     pub arguments: Vec<String>,
     /// Further arguments of Envoy.
@@ -227,6 +229,10 @@ impl Ems {
     /// What `ems bootstrap` prints for a node of this region.
     pub fn bootstrap(&self, node: &Node, admin: &Port, listen: &Port) -> Result<String> {
         let mut command = Command::new(artifact::ems()?);
+        let xds = match node.xds_port {
+            0 => self.xds_address(),
+            port => format!("127.0.0.1:{port}"),
+        };
         command.args(["bootstrap", "--kind", node.kind]);
         command.args(["--region", self.region()]);
         command.args(["--node-id", &node.file_name(self.region())]);
@@ -236,7 +242,7 @@ impl Ems {
         command
             .args(["--listen", &listen.address()])
             .args(["--admin", &admin.address()])
-            .args(["--xds", &self.xds_address()])
+            .args(["--xds", &xds])
             .arg("--filter")
             .arg(artifact::filter()?)
             .args(&node.arguments);
@@ -315,6 +321,13 @@ impl Node {
     #[must_use]
     pub fn version(mut self, version: &str) -> Node {
         version.clone_into(&mut self.version);
+        self
+    }
+
+    /// Lets it reach EMS by another port than its own.
+    #[must_use]
+    pub fn through(mut self, xds_port: u16) -> Node {
+        self.xds_port = xds_port;
         self
     }
 

@@ -18,6 +18,8 @@ const PURE: &[&str] = &[
     "ems/src/explain.rs",
     "ems/src/explain/",
     "ems/src/identity/wallet.rs",
+    "ems/src/lease.rs",
+    "ems/src/lease/",
     "ems/src/ratelimit.rs",
     "ems/src/ratelimit/",
     "ems/src/record.rs",
@@ -33,6 +35,7 @@ const PURE: &[&str] = &[
 
 /// What lies among the cores and is a shell all the same.
 const SHELLS: &[&str] = &[
+    "ems/src/lease/server.rs",
     "ems/src/ratelimit/front.rs",
     "ems/src/ratelimit/redis.rs",
     "ems/src/ratelimit/server.rs",

@@ -115,6 +115,18 @@ impl fmt::Display for Fault {
     }
 }
 
+/// What a file of one's own may hold: a backup of a large region, and more. The parser's own bounds are for strangers.
+fn large() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 10_000_000,
+            max_events: 1_000_000_000,
+            max_nodes: 1_000_000_000,
+            max_total_scalar_bytes: 4 << 30,
+        },
+    }
+}
+
 /// Reads files, each with its name, into checked records in the order in which they can be written.
 ///
 /// # Errors
@@ -124,7 +136,7 @@ pub(super) fn read(files: &[(String, String)]) -> Result<Vec<Record>, Vec<Fault>
     let mut faults = Vec::new();
     let mut places: HashMap<String, String> = HashMap::new();
     for (file, text) in files {
-        let documents: Vec<Value> = match serde_saphyr::from_multiple(text) {
+        let documents: Vec<Value> = match serde_saphyr::from_multiple_with_options(text, large()) {
             Ok(documents) => documents,
             Err(error) => {
                 faults.push(Fault {

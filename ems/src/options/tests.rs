@@ -35,6 +35,9 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
     assert_eq!(options.log_format, LogFormat::Json);
     assert!(!options.debug_receipts);
     assert_eq!((options.max_streams, options.max_streams_per_node), (5, 3));
+    let unsaid = flags("--region us").check().unwrap();
+    let unsaid = (unsaid.max_streams, unsaid.max_streams_per_node);
+    assert_eq!(unsaid, (20_000, 1_000));
     let keepalive = options.keepalive;
     let seconds = [keepalive.after, keepalive.within].map(|time| time.as_secs());
     assert_eq!(seconds, [7, 10]);

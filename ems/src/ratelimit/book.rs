@@ -13,7 +13,10 @@ use std::{
 
 use isthmus_model::{Limit, Outcome, ServiceName, limit::Scope};
 
-use super::busiest::{Busiest, Busy};
+use super::{
+    busiest::{Busiest, Busy},
+    leased::budget,
+};
 use crate::record::Service;
 
 /// Over less time nobody could see who is busy, in milliseconds.
@@ -44,21 +47,26 @@ struct Counts {
 }
 
 impl Book {
-    /// Takes note of a service as it is now.
-    pub fn note(&self, name: &ServiceName, service: Option<&Service>) {
+    /// Takes note of a service as it is now, and says whether a leased limit lets pass more or less than before.
+    pub fn note(&self, name: &ServiceName, service: Option<&Service>) -> bool {
         let limits = service.into_iter().flat_map(|service| &service.rate_limits);
         let limits: Vec<_> = limits
-            .filter(|limit| limit.scope() == Scope::Region)
+            .filter(|limit| limit.scope() != Scope::Local)
             .collect();
         let before = self.page(name.as_str());
         if limits.is_empty() && before.is_none() {
-            return;
+            return false;
         }
         let mut pages = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if limits.is_empty() {
             pages.remove(name);
-            return;
+            return false;
         }
+        let leased = limits.iter().any(|limit| {
+            let old = before.as_ref().and_then(|page| page.find(limit.token()));
+            limit.scope() == Scope::Lease
+                && old.is_some_and(|old| budget(old.limit()) != budget(limit))
+        });
         let entries = limits
             .into_iter()
             .map(|limit| {
@@ -75,6 +83,7 @@ impl Book {
             entries,
         };
         pages.insert(name.clone(), Arc::new(page));
+        leased
     }
 
     /// The limits of a service, if it has any.
@@ -137,8 +146,13 @@ impl Entry {
 
     /// Counts what it had to say.
     pub fn count(&self, outcome: Outcome) {
+        self.add(outcome, 1);
+    }
+
+    /// Counts what it had to say of several requests.
+    pub fn add(&self, outcome: Outcome, requests: u64) {
         if let Some(count) = self.counts.outcomes.get(outcome as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.fetch_add(requests, Ordering::Relaxed);
         }
     }
 

@@ -101,10 +101,10 @@ fn service_errors_name_their_paths() {
             "access.allow[1] access.allow[2] access.allow[3]",
         ),
         (
-            r#"{"name": "a", "rateLimits": [{}, {"per": "caller", "requests": 1, "scope": "region", "lease": true, "burst": 1},
+            r#"{"name": "a", "rateLimits": [{}, {"per": "caller", "requests": 1, "lease": true, "burst": 1},
                 {"per": ["caller", "tenant"], "requests": 1, "unit": 4, "mode": 2, "onError": 2, "scope": 2, "burst": 0}]}"#,
             "rateLimits[1].lease rateLimits[2].unit rateLimits[2].scope rateLimits[2].mode rateLimits[2].onError \
-             rateLimits[0].per rateLimits[0].requests rateLimits[1].burst rateLimits[2].per[1] rateLimits[2].burst",
+             rateLimits[0].per rateLimits[0].requests rateLimits[2].per[1] rateLimits[2].burst",
         ),
         (
             r#"{"rateLimits": [{"per": "caller", "requests": 0, "method": "Charge"}]}"#,
@@ -362,7 +362,8 @@ fn rate_limits() {
             {"per": ["service"], "requests": 10, "unit": "hour", "scope": "local", "mode": "enforce", "onError": "allow"},
             {"per": ["header:X-Tenant", "caller"], "method": "/pay.v1.Pay/Charge", "requests": 5, "unit": "minute",
              "onError": "deny", "mode": "shadow"},
-            {"per": "service", "requests": 10000, "scope": "region"}]}"#,
+            {"per": "service", "requests": 10000, "scope": "region"},
+            {"per": "service", "requests": 10000, "scope": "region", "lease": true, "burst": 9}]}"#,
     )
     .unwrap();
     let names: Vec<_> = parsed.rate_limits.iter().map(ToString::to_string).collect();
@@ -372,7 +373,8 @@ fn rate_limits() {
             "caller 100/second",
             "service 10/hour",
             "caller+header:x-tenant /pay.v1.Pay/Charge 5/minute shadow",
-            "service 10000/second region"
+            "service 10000/second region",
+            "service 10000/second leased"
         ]
     );
     assert_eq!(parsed.rate_limits[0].burst(), 200);

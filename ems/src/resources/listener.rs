@@ -45,7 +45,7 @@ use super::{
     Settings,
     encode::{ads, any, bool_value, duration, u32_value},
     filter::FILTER,
-    limits,
+    leases, limits,
     node::NodeKind,
     replies::{header_ends, local_replies},
     tls,
@@ -174,6 +174,7 @@ pub(super) fn route(settings: &Settings) -> RouteConfiguration {
             // What Envoy adds for the edge that it plays here, and what one filter says to the next.
             request_headers_to_remove: std::iter::once("x-envoy-external-address".to_owned())
                 .chain(limits::headers())
+                .chain(leases::headers())
                 .collect(),
             rate_limits: limits::descriptors(),
             routes: vec![
@@ -262,7 +263,7 @@ fn connection_manager(kind: NodeKind, settings: &Settings) -> Filter {
     }
 }
 
-/// Ours names the cluster, on-demand finds it, those for limits ask EMS, the router goes there.
+/// Ours names the cluster, on-demand finds it, leases are drawn on, those for limits ask EMS, the router goes there.
 fn http_filters() -> Vec<HttpFilter> {
     let typed = |name: &str, config| HttpFilter {
         name: name.to_owned(),
@@ -294,7 +295,11 @@ fn http_filters() -> Vec<HttpFilter> {
         ..Default::default()
     };
     let limits = limits::filters();
-    let mut filters = vec![ours, typed("envoy.filters.http.on_demand", any(&on_demand))];
+    let mut filters = vec![
+        ours,
+        typed("envoy.filters.http.on_demand", any(&on_demand)),
+        leases::place(),
+    ];
     filters.extend(limits.map(|(name, filter)| typed(&name, filter)));
     filters.push(typed("envoy.filters.http.router", any(&router)));
     filters

@@ -65,6 +65,8 @@ impl std::str::FromStr for NodeKind {
 /// One Envoy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
+    /// What tells it from all others.
+    pub id: String,
     /// What sort.
     pub kind: NodeKind,
     /// Whose requests it carries.
@@ -120,11 +122,15 @@ impl Node {
         {
             errors.push(format!("locality.zone: {error}"));
         }
+        if let Err(error) = short(&node.id, TEXT_BYTES) {
+            errors.push(format!("id: {error}"));
+        }
         match parsed {
             (Some(kind), Some(service), Some(region), Some(listen), Some(filter))
                 if errors.is_empty() =>
             {
                 Ok(Self {
+                    id: node.id.clone(),
                     kind,
                     service,
                     region,

@@ -7,11 +7,11 @@
 use envoy_types::pb::envoy::{
     config::{
         accesslog::v3::{
-            AccessLogFilter, AndFilter, HeaderFilter, ResponseFlagFilter,
-            access_log_filter::FilterSpecifier,
+            AccessLogFilter, AndFilter, ComparisonFilter, HeaderFilter, ResponseFlagFilter,
+            StatusCodeFilter, access_log_filter::FilterSpecifier, comparison_filter::Op,
         },
         core::v3::{
-            HeaderValue, HeaderValueOption, SubstitutionFormatString,
+            HeaderValue, HeaderValueOption, RuntimeUInt32, SubstitutionFormatString,
             header_value_option::HeaderAppendAction, substitution_format_string::Format,
         },
         route::v3::{HeaderMatcher, header_matcher::HeaderMatchSpecifier},
@@ -21,7 +21,10 @@ use envoy_types::pb::envoy::{
 };
 use isthmus_model::{Headers, refusal::Code};
 
-use super::encode::{inline, u32_value};
+use super::{
+    encode::{inline, u32_value},
+    leases,
+};
 
 /// One refusal that Envoy itself makes.
 struct Refusal {
@@ -30,6 +33,16 @@ struct Refusal {
     code: Code,
     message: &'static str,
 }
+
+/// What EMS refused for the sake of a limit of the region. It has its words from EMS.
+const OVER_LIMIT: &[&str] = &["RL"];
+
+/// What Envoy's quota filter refuses. It sets no flag in time, but notes what it charges.
+const LEASED: Refusal = Refusal {
+    flags: &[],
+    code: Code::RateLimited,
+    message: "over a leased limit, try again in 1 s",
+};
 
 const REFUSALS: [Refusal; 6] = [
     Refusal {
@@ -75,12 +88,20 @@ const REFUSALS: [Refusal; 6] = [
 
 /// The mappers of every listener.
 pub(super) fn local_replies(headers: &Headers) -> LocalReplyConfig {
-    let mappers = REFUSALS
-        .iter()
-        .flat_map(|refusal| [grpc(refusal, headers), http(refusal, headers)])
-        .collect();
+    let both = |refusal, when: AccessLogFilter| {
+        let grpc = grpc(refusal, when.clone(), headers);
+        [grpc, http(refusal, when, headers)]
+    };
+    let flags = REFUSALS.iter();
+    let flagged = flags.flat_map(|refusal| both(refusal, flagged(refusal.flags)));
+    // The first mapper that fits is the one. A request that drew on a lease may be over another limit.
+    let as_it_is = ResponseMapper {
+        filter: Some(self::flagged(OVER_LIMIT)),
+        ..Default::default()
+    };
+    let leased = both(&LEASED, all(vec![leases::charged(), has_status(429)]));
     LocalReplyConfig {
-        mappers,
+        mappers: flagged.chain([as_it_is]).chain(leased).collect(),
         body_format: None,
     }
 }
@@ -106,7 +127,7 @@ fn matcher(name: &str, pattern: MatchPattern) -> HeaderMatcher {
     }
 }
 
-fn grpc(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
+fn grpc(refusal: &Refusal, when: AccessLogFilter, headers: &Headers) -> ResponseMapper {
     let content_type = matcher(
         "content-type",
         // The filter's own rule: gRPC-Web is not gRPC.
@@ -119,9 +140,7 @@ fn grpc(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
         header: Some(content_type),
     }));
     ResponseMapper {
-        filter: Some(filter(FilterSpecifier::AndFilter(AndFilter {
-            filters: vec![flagged(refusal), is_grpc],
-        }))),
+        filter: Some(all(vec![when, is_grpc])),
         status_code: u32_value(u32::from(refusal.code.http_status())),
         // Becomes `grpc-message`.
         body_format_override: Some(format(
@@ -139,7 +158,7 @@ fn grpc(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
     }
 }
 
-fn http(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
+fn http(refusal: &Refusal, when: AccessLogFilter, headers: &Headers) -> ResponseMapper {
     // The destination is the filter's and made of valid names, so nothing in it needs escaping.
     let body = format!(
         "{{\"error\":\"{}\",\"message\":\"{}: {}\"}}\n",
@@ -148,7 +167,7 @@ fn http(refusal: &Refusal, headers: &Headers) -> ResponseMapper {
         destination(headers)
     );
     ResponseMapper {
-        filter: Some(flagged(refusal)),
+        filter: Some(when),
         status_code: u32_value(u32::from(refusal.code.http_status())),
         body_format_override: Some(format(body, "application/json")),
         headers_to_add: common(refusal, headers).collect(),
@@ -169,10 +188,28 @@ fn destination(headers: &Headers) -> String {
     format!("%REQ({})%", headers.destination)
 }
 
-fn flagged(refusal: &Refusal) -> AccessLogFilter {
+fn flagged(flags: &[&str]) -> AccessLogFilter {
     filter(FilterSpecifier::ResponseFlagFilter(ResponseFlagFilter {
-        flags: refusal.flags.iter().map(|&flag| flag.to_owned()).collect(),
+        flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
     }))
+}
+
+fn has_status(status: u32) -> AccessLogFilter {
+    let value = RuntimeUInt32 {
+        default_value: status,
+        // Envoy wants a name by which its runtime could set another one.
+        runtime_key: "isthmus.leases.status".to_owned(),
+    };
+    filter(FilterSpecifier::StatusCodeFilter(StatusCodeFilter {
+        comparison: Some(ComparisonFilter {
+            op: Op::Eq.into(),
+            value: Some(value),
+        }),
+    }))
+}
+
+fn all(filters: Vec<AccessLogFilter>) -> AccessLogFilter {
+    filter(FilterSpecifier::AndFilter(AndFilter { filters }))
 }
 
 fn filter(specifier: FilterSpecifier) -> AccessLogFilter {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use isthmus_model::{RegionName, ServiceName, config::RawService};
+use isthmus_model::{RegionName, ServiceName, config::RawService, limit::Scope};
 
 use super::{Facts, filter};
 
@@ -11,6 +11,8 @@ use super::{Facts, filter};
 #[derive(Default)]
 pub(super) struct Summary {
     rules: BTreeMap<ServiceName, RawService>,
+    /// How many services have leased limits.
+    leased: usize,
     /// Endpoints per zone, for services that have both record and zones, or just the record.
     services: HashMap<ServiceName, BTreeMap<String, usize>>,
     /// How many services have endpoints in a zone.
@@ -25,6 +27,8 @@ pub(super) struct Noted {
     pub(super) existence: bool,
     /// What filter configs say of it.
     pub(super) rules: bool,
+    /// Whether any limit is leased.
+    pub(super) leases: bool,
     /// How its endpoints are spread over zones.
     pub(super) spread: bool,
     /// Which zones there are.
@@ -51,6 +55,9 @@ impl Summary {
             Some(rules) => self.rules.insert(name.clone(), rules),
             None => self.rules.remove(name),
         };
+        let leased_before = self.leases();
+        self.leased += usize::from(leases(rules.as_ref()));
+        self.leased -= usize::from(leases(old_rules.as_ref()));
         let spread = service.as_ref().map(|_| {
             let mut spread = BTreeMap::new();
             for endpoint in facts.endpoints(name) {
@@ -69,6 +76,7 @@ impl Summary {
         let mut noted = Noted {
             existence,
             rules: rules != old_rules,
+            leases: self.leases() != leased_before,
             spread: spread != old_spread,
             zones: false,
         };
@@ -103,6 +111,11 @@ impl Summary {
         self.rules.iter()
     }
 
+    /// Whether a limit of any service is leased.
+    pub(super) fn leases(&self) -> bool {
+        self.leased > 0
+    }
+
     /// Where callers run: as the endpoints of `service` if it is one that has zones, else evenly over all zones.
     pub(super) fn callers(&self, service: Option<&ServiceName>) -> BTreeMap<String, usize> {
         match service.and_then(|service| self.services.get(service)) {
@@ -110,4 +123,8 @@ impl Summary {
             _ => self.zones.keys().map(|zone| (zone.clone(), 1)).collect(),
         }
     }
+}
+
+fn leases(rules: Option<&RawService>) -> bool {
+    rules.is_some_and(|rules| rules.limits.iter().any(|l| l.scope == Scope::Lease))
 }

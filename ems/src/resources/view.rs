@@ -9,7 +9,7 @@ use roaring::RoaringBitmap;
 use super::{
     CALLERS, Inner, NodeKind,
     alike::Share,
-    cluster_name, endpoints, listener,
+    cluster_name, endpoints, leases, listener,
     node::{Node, used_destination},
     table::{Counts, Full, Table},
     tls,
@@ -217,6 +217,10 @@ impl View for NodeView {
             ResourceType::Secret => self.secret(name),
             ResourceType::Endpoints if is_of_callers(name) => self.callers(name),
             ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
+            ResourceType::ExtensionConfig if name == leases::LEASES => {
+                let leased = self.inner.summary().leases();
+                resource(kind, name, &leases::extension(&self.node.id, leased))
+            }
             ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
                 self.share.get(kind, name, &self.inner, self.witness)
             }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use anyhow::{Context, Result};
+use isthmus_model::limit::lease;
 use tokio::task::spawn_blocking;
 
 use super::insight::Lookout;
@@ -10,7 +11,10 @@ use crate::{
     api::Api,
     host::hostname,
     identity::{DevelopmentCa, Wallet},
-    metrics::{LimitCollector, Metrics, RegistryCollector, RejectedCollector, XdsCollector},
+    lease::{Bounds, server::Lessor},
+    metrics::{
+        LeaseCollector, LimitCollector, Metrics, RegistryCollector, RejectedCollector, XdsCollector,
+    },
     options::Options,
     ratelimit::{
         redis::Redis,
@@ -31,6 +35,7 @@ pub(super) struct Assembly {
     pub(super) publisher: Publisher,
     pub(super) envoys: Arc<Server>,
     pub(super) limiter: Limiter,
+    pub(super) lessor: Lessor,
     pub(super) api: Api,
 }
 
@@ -39,6 +44,7 @@ pub(super) struct Assembly {
 pub(super) struct Publisher {
     facts: Arc<dyn Facts>,
     limiter: Limiter,
+    lessor: Lessor,
     resources: Resources,
     envoys: Arc<Server>,
 }
@@ -51,7 +57,9 @@ impl Publisher {
             if let Change::Registry(Affected::Service(name)) = change {
                 let service = self.facts.service(name);
                 let service = service.as_ref().map(|entry| &entry.checked);
-                self.limiter.book().note(name, service);
+                if self.limiter.book().note(name, service) {
+                    self.lessor.changed(lease::begin(name));
+                }
             }
         }
         self.envoys.publish(self.resources.apply(&changes));
@@ -72,6 +80,11 @@ impl Assembly {
         let facts = Arc::new(registrar.shared().clone());
         let resources = Resources::new(settings(options), facts.clone(), wallet.clone());
         let limiter = Limiter::new(options.headers.clone(), budgets(options)?);
+        let lessor = Lessor::new(
+            Arc::new(limiter.clone()),
+            Bounds::default(),
+            options.max_streams,
+        );
         let limits = Limits {
             streams: options.max_streams,
             streams_per_node: options.max_streams_per_node,
@@ -84,6 +97,7 @@ impl Assembly {
         metrics.collect(XdsCollector(envoys.clone()));
         metrics.collect(RejectedCollector(resources.clone()));
         metrics.collect(LimitCollector(limiter.clone()));
+        metrics.collect(LeaseCollector(lessor.clone()));
         let lookout = Lookout {
             envoys: envoys.clone(),
             resources: resources.clone(),
@@ -93,6 +107,7 @@ impl Assembly {
         let publisher = Publisher {
             facts,
             limiter: limiter.clone(),
+            lessor: lessor.clone(),
             resources,
             envoys: envoys.clone(),
         };
@@ -103,6 +118,7 @@ impl Assembly {
             publisher,
             envoys,
             limiter,
+            lessor,
             api,
         })
     }

@@ -13,6 +13,8 @@ pub struct Limits {
     pub streams_per_node: usize,
     /// Names that one stream may subscribe to, of one type.
     pub names: usize,
+    /// Bytes of all names that one stream subscribes to.
+    pub all_names_bytes: usize,
     /// Bytes of one name, and of each text in which a node says who it is.
     pub name_bytes: usize,
     /// Bytes of one request.
@@ -25,9 +27,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             streams: 20_000,
-            // No node takes more than half of what there is.
-            streams_per_node: 10_000,
+            // An Envoy has one. A gRPC library has one for each service that it calls, and all programs of a machine may
+            // be one node.
+            streams_per_node: 1_000,
             names: 20_000,
+            all_names_bytes: 4 * 1024 * 1024,
             name_bytes: 1_024,
             request_bytes: 4 * 1024 * 1024,
             first_request: Duration::from_secs(60),
@@ -39,8 +43,11 @@ impl Default for Limits {
 const WORDS: usize = 4 * 1024;
 
 impl Limits {
-    /// As much of a client's words as is kept.
-    pub(super) fn shorten(&self, mut words: String) -> String {
+    /// As much of a client's words as is kept, on one line and with nothing in them that a terminal or a log would obey.
+    pub(super) fn shorten(&self, words: &str) -> String {
+        let lines = words.lines().map(str::trim).filter(|line| !line.is_empty());
+        let lines: Vec<_> = lines.collect();
+        let mut words = lines.join("; ").replace(char::is_control, " ");
         if words.len() > WORDS {
             let end = (0..=WORDS).rev().find(|&end| words.is_char_boundary(end));
             words.truncate(end.unwrap_or_default());
@@ -93,6 +100,14 @@ pub enum Refusal {
         /// The bound.
         limit: usize,
     },
+    /// Crosses [`Limits::all_names_bytes`].
+    #[error(
+        "the names that a stream subscribes to may take at most {limit} bytes; split the load over several nodes"
+    )]
+    NamesTooLong {
+        /// The bound.
+        limit: usize,
+    },
     /// Crosses [`Limits::name_bytes`].
     #[error("a resource name of {found} bytes is too long; at most {limit} are allowed")]
     NameTooLong {
@@ -128,6 +143,19 @@ pub enum Refusal {
 mod tests {
     use super::*;
 
+    /// A client could forge lines of a log with them, or paint a terminal.
+    #[test]
+    fn words_are_one_line() {
+        let limits = Limits::default();
+        for (words, kept) in [
+            ("a: bad\nb: bad\n", "a: bad; b: bad"),
+            ("x\r\n\n  ERROR y", "x; ERROR y"),
+            ("\x1b[31mred\t\u{9b}\0", " [31mred   "),
+        ] {
+            assert_eq!(limits.shorten(words), kept);
+        }
+    }
+
     #[test]
     fn words_are_cut_between_letters() {
         let limits = Limits::default();
@@ -141,7 +169,7 @@ mod tests {
                 &*format!("x{}…", "é".repeat(WORDS / 2 - 1)),
             ),
         ] {
-            assert_eq!(limits.shorten(words), kept);
+            assert_eq!(limits.shorten(&words), kept);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! xDS over gRPC: the services, who is let in, and what all streams share.
 
-mod responses;
-
 mod drain;
+mod load;
+mod responses;
 
 use std::{
     fmt,
@@ -79,6 +79,8 @@ pub struct Server {
     encoder: Encoder,
     bundles: Arc<Bundles>,
     draining: AtomicBool,
+    /// Said in the log that there is no room for another stream; there was none since.
+    full: AtomicBool,
     /// What the engine's times count from.
     started: Instant,
 }
@@ -108,6 +110,7 @@ impl Server {
             encoder: Encoder::of(identifier),
             bundles: Arc::default(),
             draining: AtomicBool::new(false),
+            full: AtomicBool::new(false),
             started: Instant::now(),
         })
     }
@@ -159,13 +162,21 @@ impl Server {
         request: http::Request<Body>,
     ) -> Response<Body> {
         let Some((id, inbox)) = self.hub.join(self.limits.streams) else {
-            self.counters.refuse();
             let limit = self.limits.streams;
+            self.counters.refuse();
+            // Once is enough of what everybody meets who comes while it lasts.
+            if !self.full.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    limit,
+                    "stream refused: there are as many as are allowed (--max-streams)"
+                );
+            }
             return tonic::Status::resource_exhausted(format!(
                 "this server has {limit} streams already, try another"
             ))
             .into_http();
         };
+        self.full.store(false, Ordering::Relaxed);
         // Once it has joined: whoever did so too late to be sent away with the others sees that here.
         if self.draining.load(Ordering::Acquire) {
             self.hub.leave(id, std::iter::empty());

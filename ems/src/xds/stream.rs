@@ -125,7 +125,7 @@ impl Stream {
         };
         let (limits, witness) = (self.limits.clone(), self.witness);
         let subscription = self.subscription(kind);
-        let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(words).into());
+        let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(&words).into());
         let mut judged = match request.nonce.parse() {
             Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness),
             Err(_) => None,
@@ -201,9 +201,15 @@ impl Stream {
         actions
     }
 
-    /// How many notes it keeps of names: for those who watch that a client cannot make it keep ever more.
+    /// How many notes it keeps of names, but for its [backlog](Self::backlog): for those who watch that a client cannot
+    /// make it keep ever more.
     pub fn kept(&self) -> usize {
         self.subscriptions.iter().map(Subscription::kept).sum()
+    }
+
+    /// How many names it has yet to look at.
+    pub fn backlog(&self) -> usize {
+        self.subscriptions.iter().map(Subscription::backlog).sum()
     }
 
     /// Every resource that the client asked for or was sent.
@@ -293,22 +299,25 @@ impl Stream {
             let since = plan.since();
             // Envoy acknowledges a cluster only once it is warm, and it is warm once its endpoints came: endpoints must
             // not wait for their clusters.
-            let made = self
-                .subscriptions
-                .get(at)
-                .is_some_and(|s| s.kind() == ResourceType::Endpoints)
+            let Some(kind) = self.subscriptions.get(at).map(Subscription::kind) else {
+                continue;
+            };
+            let made = kind == ResourceType::Endpoints
                 || !waiting
                     && !self
                         .subscriptions
                         .iter()
                         .take(at)
                         .any(|s| s.unsettled(since));
-            let unused = plans.iter().skip(at + 1).flatten().all(Plan::is_empty)
-                && !self
-                    .subscriptions
-                    .iter()
-                    .skip(at + 1)
-                    .any(|s| s.unsettled(since));
+            let unused = !self
+                .subscriptions
+                .iter()
+                .zip(&plans)
+                .filter(|(s, _)| kind.outlives(s.kind()))
+                .any(|(s, plan)| {
+                    let planned = plan.as_ref().is_some_and(|plan| !plan.is_empty());
+                    planned || s.waits() || s.unsettled(since)
+                });
             let Some(subscription) = self.subscriptions.get_mut(at) else {
                 continue;
             };
@@ -323,7 +332,6 @@ impl Stream {
             };
             self.nonce += 1;
             subscription.sent(self.nonce, wave, &batch);
-            let kind = subscription.kind();
             match kind {
                 ResourceType::Cluster => warming = batch.updated,
                 // These come behind their clusters anyway.

@@ -118,12 +118,16 @@ impl Subscription {
         self.in_flight.is_some()
     }
 
+    /// Whether there are names that have yet to be looked at, or had to be put back.
+    pub(super) fn waits(&self) -> bool {
+        self.resync.is_some() || !self.dirty.is_empty()
+    }
+
     /// Whether changes of this wave or a later one are under way, or may be waiting for what is.
     pub(super) fn unsettled(&self, wave: u64) -> bool {
-        let waits = self.resync.is_some() || !self.dirty.is_empty();
         self.in_flight
             .as_ref()
-            .is_some_and(|sent| waits || sent.wave >= wave)
+            .is_some_and(|sent| self.waits() || sent.wave >= wave)
     }
 
     /// Notes that names may differ from before; they are sorted.
@@ -145,7 +149,8 @@ impl Subscription {
         self.dirty.retain(|_, due| due.why > Why::Changed);
     }
 
-    /// Has resources sent again although they did not change, if the client has them.
+    /// Has resources sent again although they did not change, if the client has them. They are found by names that the
+    /// client asked for: whoever makes clusters must not give them endpoints of another name (`service_name`).
     pub(super) fn repeat(&mut self, names: &[Arc<str>], wave: u64) {
         let has = |name: &&Arc<str>| {
             let entry = self.entries.get(name);
@@ -218,9 +223,12 @@ impl Subscription {
                 // Of what a client has from an earlier stream the TTL may not be known.
                 Arc::ptr_eq(new, old) || new.version() == old.version() && new.ttl() == old.ttl()
             };
+            // A rejected version is not sent again, also not behind its cluster.
+            let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
+            let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
                 _ if due.why == Why::Asked => &mut plan.answers,
-                (Some(new), Some(old)) if due.why == Why::Changed && same(new, old) => continue,
+                (Some(new), Some(old)) if !again && same(new, old) => continue,
                 (Some(_), _) => &mut plan.upserts,
                 (None, Some(_)) => &mut plan.removals,
                 (None, None) if asked && !told => &mut plan.answers,
@@ -335,7 +343,7 @@ impl Subscription {
         })
     }
 
-    /// Forgets names but for some.
+    /// Forgets names but for some, with all that was noted of them.
     fn retain(&mut self, view: &dyn View, keep: impl Fn(&Entry) -> bool) {
         let kind = self.kind;
         self.entries.retain(|entry| {
@@ -345,6 +353,11 @@ impl Subscription {
             }
             kept
         });
+        let entries = &self.entries;
+        self.rejected.retain(|name, _| entries.get(name).is_some());
+        if let Some(beats) = &mut self.beats {
+            beats.retain(|name| entries.get(name).is_some());
+        }
     }
 
     /// Notes that a batch left under this nonce, with changes up to this wave.

@@ -28,6 +28,7 @@ fn check(json: &str, headers: &[(&str, &str)], want: &[(&str, &str)]) {
     // Left over from the request before.
     texts.caller.push_str("eu/other");
     texts.question.push_str("1h;other");
+    texts.lease.push_str("1;other");
     texts.ask(&route, request.is_grpc(), pairs.clone());
     let mut after = headers.clone();
     let edits: Vec<_> = edits(config.headers(), &request, &route, &mut texts).collect();
@@ -115,6 +116,37 @@ const LIMITED: &str = r#"{"region": "us", "regions": ["eu"], "caller": "us/order
     {"per": "caller", "requests": 1, "unit": "second", "scope": "region"},
     {"per": "header:x-tenant", "method": "/pay", "requests": 1, "unit": "day", "scope": "region", "on_error": "deny"}
 ]}}}"#;
+
+#[test]
+fn a_leased_budget() {
+    let leased = LIMITED
+        .replace(r#""scope": "region"}"#, r#""scope": "lease"}"#)
+        .replace(
+            r#""scope": "region", "on_error": "deny""#,
+            r#""on_error": "deny""#,
+        );
+    let sent = [
+        ("x-mesh-destination", "payments.us"),
+        ("x-mesh-caller", "us/orders"),
+        (
+            "x-mesh-lease-allow",
+            "1;payments;caller,,second,enforce,lease|us/orders",
+        ),
+    ];
+    check(&leased, &[], &sent);
+    let spoofed = [
+        (
+            "x-mesh-lease-allow",
+            "1;other;service,,second,enforce,lease|",
+        ),
+        (
+            "x-mesh-lease-deny",
+            "1;other;service,,second,enforce,lease|",
+        ),
+    ];
+    check(&leased, &spoofed, &sent);
+    check(OUTBOUND, &spoofed, &sent[..2]);
+}
 
 #[test]
 fn a_question_about_limits() {

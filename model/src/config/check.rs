@@ -8,7 +8,7 @@ use super::{
 use crate::{
     access::{Identity, Pattern, Rule},
     limit::{
-        check_limits,
+        check_limits, lease,
         question::{ALLOW_HEADER, DENY_HEADER},
     },
     name::{ANY_REGION, RegionName, ServiceName},
@@ -180,7 +180,7 @@ fn check_trust_domain(raw: Option<String>, errors: &mut Errors) -> String {
 
 pub(super) fn headers(mut raw: RawHeaders) -> Result<Headers, Vec<ConfigError>> {
     // Names that Envoy or HTTP give a meaning of their own.
-    const TAKEN: [&str; 10] = [
+    const TAKEN: [&str; 12] = [
         "host",
         "content-type",
         "content-length",
@@ -192,6 +192,8 @@ pub(super) fn headers(mut raw: RawHeaders) -> Result<Headers, Vec<ConfigError>> 
         // And our own, between two filters of one Envoy.
         ALLOW_HEADER,
         DENY_HEADER,
+        lease::ALLOW_HEADER,
+        lease::DENY_HEADER,
     ];
     let mut errors = Errors::default();
     let mut seen: BTreeMap<String, &str> = BTreeMap::new();

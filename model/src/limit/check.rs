@@ -3,7 +3,10 @@
 
 use crate::{config::ConfigError, name::ServiceName};
 
-use super::{Limit, MOST_LIMITS, MOST_REQUESTS, Part, Rate, RawLimit, Scope, question};
+use super::{
+    Limit, LimitMode, MOST_LEASED, MOST_LIMITS, MOST_REQUESTS, Part, Rate, RawLimit, Scope, Unit,
+    question,
+};
 
 /// Words of `per` that a limit of the region may have: the filter asks for them in one header.
 const MOST_PARTS: usize = 8;
@@ -61,6 +64,16 @@ pub(crate) fn check_limits(
             ));
             continue;
         }
+        let leased = |limit: &&Limit| limit.scope == Scope::Lease;
+        if leased(&&limit) && limits.iter().filter(leased).count() >= MOST_LEASED {
+            errors.push(error(
+                &format!("[{at}]"),
+                format!(
+                    "is leased, and {MOST_LEASED} of a service's limits may be: leave lease out"
+                ),
+            ));
+            continue;
+        }
         limits.push(limit);
         places.push(at);
     }
@@ -96,8 +109,10 @@ fn check_limit(
         }
     }
     per.sort();
-    if raw.scope == Scope::Region {
-        check_region(raw, wrong);
+    match raw.scope {
+        Scope::Local => {}
+        Scope::Region => check_region(raw, wrong),
+        Scope::Lease => check_lease(raw, &per, wrong),
     }
     if let Some(method) = &raw.method {
         check_method(method, wrong);
@@ -151,7 +166,7 @@ fn check_region(raw: &RawLimit, wrong: &mut impl FnMut(&str, String)) {
     if raw.burst.is_some() {
         wrong(
             ".burst",
-            "is for scope local: a limit of the region counts in windows of one unit, so all of its requests may come \
+            "is for scope local and for leases: a limit of the region counts in windows of one unit, so all of its requests may come \
              at once; leave it out"
                 .to_owned(),
         );
@@ -163,6 +178,34 @@ fn check_region(raw: &RawLimit, wrong: &mut impl FnMut(&str, String)) {
                 "has {} words; {MOST_PARTS} are the most with scope region",
                 raw.per.len()
             ),
+        );
+    }
+}
+
+/// Envoy keeps a bucket for each budget that it ever met, and copies all of them for each new one.
+fn check_lease(raw: &RawLimit, per: &[Part], wrong: &mut impl FnMut(&str, String)) {
+    let made_up = |part: &&Part| matches!(part, Part::Header(_) | Part::Method);
+    if let Some(part) = per.iter().find(made_up) {
+        wrong(
+            ".per",
+            format!(
+                "has {part}, of which callers can make up values: that cannot be leased; leave lease out"
+            ),
+        );
+    }
+    if matches!(raw.unit, Unit::Hour | Unit::Day) {
+        wrong(
+            ".unit",
+            format!(
+                "{} is too long to be leased: write second or minute, or leave lease out",
+                raw.unit.as_str()
+            ),
+        );
+    }
+    if raw.mode == LimitMode::Shadow {
+        wrong(
+            ".mode",
+            "shadow cannot be leased: leave lease out".to_owned(),
         );
     }
 }
@@ -202,7 +245,7 @@ fn identity(service: &ServiceName, per: &[Part], raw: &RawLimit) -> String {
         text.push('\0');
         text.push_str(word);
     }
-    if raw.scope == Scope::Region {
+    if raw.scope != Scope::Local {
         text.push('\0');
         text.push_str(raw.scope.as_str());
     }

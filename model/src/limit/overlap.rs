@@ -41,7 +41,6 @@ fn is_stricter(strict: &Limit, idle: &Limit) -> bool {
     };
     match (strict.scope, idle.scope) {
         (Scope::Local, Scope::Local) => strict.rate.is_within(idle.rate),
-        (Scope::Local, Scope::Region) => false,
         (Scope::Region, Scope::Local) => {
             windows(strict).is_some_and(|strict| strict.is_within(idle.rate))
         }
@@ -50,6 +49,8 @@ fn is_stricter(strict: &Limit, idle: &Limit) -> bool {
             let cut = idle.unit.seconds().div_ceil(strict.unit.seconds()) + 1;
             strict.requests.saturating_mul(cut) <= idle.requests
         }
+        // Elsewhere as much may pass again, or an Envoy may have less of the whole than it needs.
+        (Scope::Local, Scope::Region) | (Scope::Lease, _) | (_, Scope::Lease) => false,
     }
 }
 

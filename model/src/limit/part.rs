@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use super::question::{ALLOW_HEADER, DENY_HEADER};
+use super::{
+    lease,
+    question::{ALLOW_HEADER, DENY_HEADER},
+};
 use crate::config::RawHeaders;
 
 /// What tells the budgets of one limit apart.
@@ -81,6 +84,8 @@ impl Part {
             &*mesh.receipt,
             ALLOW_HEADER,
             DENY_HEADER,
+            lease::ALLOW_HEADER,
+            lease::DENY_HEADER,
             "host",
         ];
         if taken.contains(&&*name) {

@@ -74,7 +74,7 @@ pub fn write<'h>(
     on_error
 }
 
-fn write_values<'h>(
+pub(super) fn write_values<'h>(
     out: &mut String,
     limit: &Limit,
     route: &Route<'_>,
@@ -145,6 +145,11 @@ pub(super) fn token(per: &[Part], raw: &RawLimit) -> String {
     for word in [raw.unit.as_str(), raw.mode.as_str()] {
         text.push(',');
         text.push_str(word);
+    }
+    // So that a service's tokens differ even if it leases what it also counts.
+    if raw.scope == Scope::Lease {
+        text.push(',');
+        text.push_str(raw.scope.as_str());
     }
     text
 }

@@ -42,6 +42,33 @@ fn good_ones() {
 }
 
 #[test]
+fn what_can_be_leased() {
+    check(
+        r#"[{"per": ["caller", "caller_region"], "method": "/pay", "requests": 5, "unit": "minute", "scope": "lease", "burst": 9,
+             "on_error": "deny"},
+            {"per": ["caller", "caller_region"], "method": "/pay", "requests": 5, "unit": "minute", "scope": "region"}]"#,
+        &[],
+    );
+    check(
+        r#"[{"per": ["caller", "method"], "requests": 5, "unit": "day", "scope": "lease"},
+            {"per": "header:a", "requests": 5, "unit": "hour", "scope": "lease", "mode": "shadow"},
+            {"per": ["header:x-mesh-lease-allow", "header:X-Mesh-Lease-Deny"], "requests": 5, "unit": "day"},
+            {"per": "caller", "requests": 5, "unit": "second", "scope": "lease"},
+            {"per": "service", "requests": 5, "unit": "second", "scope": "lease"}]"#,
+        &[
+            "[0].per: has method, of which callers can make up values: that cannot be leased; leave lease out",
+            "[0].unit: day is too long to be leased: write second or minute, or leave lease out",
+            "[1].per: has header:a, of which callers can make up values: that cannot be leased; leave lease out",
+            "[1].unit: hour is too long to be leased: write second or minute, or leave lease out",
+            "[1].mode: shadow cannot be leased: leave lease out",
+            "[2].per[0]: names a header that is not the caller's to choose: use caller for who calls, method for the path",
+            "[2].per[1]: names a header that is not the caller's to choose: use caller for who calls, method for the path",
+            "[4]: is leased, and 1 of a service's limits may be: leave lease out",
+        ],
+    );
+}
+
+#[test]
 fn what_makes_no_sense_for_the_region() {
     check(
         r#"[{"per": "caller", "requests": 5, "unit": "day", "scope": "region", "burst": 5},
@@ -49,7 +76,7 @@ fn what_makes_no_sense_for_the_region() {
              "requests": 5, "unit": "day", "scope": "region"},
             {"per": ["header:x-mesh-limit-allow", "header:X-Mesh-Limit-Deny"], "requests": 5, "unit": "day"}]"#,
         &[
-            "[0].burst: is for scope local: a limit of the region counts in windows of one unit, so all of its requests may \
+            "[0].burst: is for scope local and for leases: a limit of the region counts in windows of one unit, so all of its requests may \
              come at once; leave it out",
             "[1].per: has 9 words; 8 are the most with scope region",
             "[2].per[0]: names a header that is not the caller's to choose: use caller for who calls, method for the path",

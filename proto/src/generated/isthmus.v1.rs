@@ -301,7 +301,7 @@ pub struct RateLimit {
     pub requests: u32,
     #[prost(enumeration = "rate_limit::Unit", tag = "4")]
     pub unit: i32,
-    /// Most requests at once, 1-1000000. Default: as many as requests. With scope local only.
+    /// Most requests at once, 1-1000000. Default: as many as requests. With scope local or lease.
     #[prost(uint32, optional, tag = "5")]
     pub burst: ::core::option::Option<u32>,
     #[prost(enumeration = "rate_limit::Scope", tag = "6")]
@@ -311,7 +311,7 @@ pub struct RateLimit {
     /// What becomes of a request when the budget cannot be asked for.
     #[prost(enumeration = "rate_limit::OnError", tag = "8")]
     pub on_error: i32,
-    /// With scope region: whether Envoys take parts of the budget in advance. Not supported yet: refused.
+    /// With scope region: whether Envoys hold shares of the budget, so that no request has to ask.
     #[prost(bool, tag = "9")]
     pub lease: bool,
 }

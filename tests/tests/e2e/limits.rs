@@ -38,7 +38,7 @@ pub(crate) fn passed(requests: impl IntoIterator<Item = Call>) -> usize {
     replies.filter(is_passed).count()
 }
 
-fn is_passed(reply: &Reply) -> bool {
+pub(crate) fn is_passed(reply: &Reply) -> bool {
     match reply.status {
         200 => true,
         _ => {

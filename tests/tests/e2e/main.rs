@@ -19,6 +19,7 @@ mod filter;
 mod header_names;
 mod hostile;
 mod identity;
+mod leases;
 mod limits;
 mod old_envoy;
 mod partition;

@@ -182,3 +182,13 @@ fn limits_that_never_bind_are_pointed_at() {
         ]
     );
 }
+
+/// A backup of everything is as large as the region.
+#[test]
+fn a_file_of_many_records_is_read() {
+    let record = |n| format!("kind: Service\nname: s{n}\n");
+    let all: Vec<String> = (0..5_000).map(record).collect();
+    let text = all.join("---\n");
+    let records = read(&[("backup.yaml".to_owned(), text)]).unwrap();
+    assert_eq!(records.len(), 5_000);
+}

@@ -44,14 +44,15 @@ fn words(raw: &RateLimit, errors: &mut Errors) -> RawLimit {
     };
     let scope = match rate_limit::Scope::try_from(raw.scope) {
         Ok(rate_limit::Scope::Local) => Scope::Local,
+        Ok(rate_limit::Scope::Region) if raw.lease => Scope::Lease,
         Ok(rate_limit::Scope::Region) => Scope::Region,
         Err(_) => {
             errors.add("scope", "must be local or region");
             Scope::Local
         }
     };
-    if raw.lease {
-        errors.add("lease", "is not supported yet: leave it out");
+    if raw.lease && scope == Scope::Local {
+        errors.add("lease", "goes with scope region: leave it out, or set that");
     }
     let mode = match rate_limit::Mode::try_from(raw.mode) {
         Ok(rate_limit::Mode::Enforce) => LimitMode::Enforce,

@@ -27,7 +27,7 @@ use tonic::{
     codec::{BufferSettings, DecodeBuf, Decoder, Streaming},
 };
 
-use super::Server;
+use super::{Server, load::Load};
 use crate::xds::{
     Changed, ResourceType, View, Witness,
     hub::{Inbox, News, StreamId},
@@ -54,6 +54,7 @@ pub(super) struct Responses {
     armed: bool,
     /// Since the first request, which says who the node is.
     open: Option<Open>,
+    load: Load,
     /// Encoded, not yet taken. One response per type at most.
     out: VecDeque<Bytes>,
     end: Option<tonic::Status>,
@@ -137,6 +138,7 @@ impl Responses {
             server,
             armed: true,
             open: None,
+            load: Load::default(),
             out: VecDeque::new(),
             end: None,
             ended: false,
@@ -162,16 +164,23 @@ impl Responses {
         let (view, session) = (open.view.clone(), open.session.clone());
         let mut stream = session.stream();
         let before = self.server.hub.epoch();
-        let actions = match stream.on_request(request, &*view) {
-            Ok(actions) => actions,
-            Err(Refused { why, done }) => {
-                drop(stream);
-                // The stream no longer knows what it gave up: the index has to hear of it now or never.
-                self.server.hub.follow(self.id, &done);
-                self.act(&session, done);
-                return self.refuse(status_of(&why));
+        let (actions, refusal) = match stream.on_request(request, &*view) {
+            Ok(mut actions) => {
+                let fits = self.load.check(&actions, &stream, &self.server.limits);
+                if fits.is_err() {
+                    actions.retain(|action| !matches!(action, Action::Send(_)));
+                }
+                (actions, fits.err())
             }
+            Err(Refused { why, done }) => (done, Some(why)),
         };
+        if let Some(why) = refusal {
+            drop(stream);
+            // The stream no longer knows what it gave up: the index has to hear of it now or never.
+            self.server.hub.follow(self.id, &actions);
+            self.act(&session, actions);
+            return self.refuse(status_of(&why));
+        }
         let mut missed = Vec::new();
         let mut missed_any = false;
         for action in &actions {
@@ -347,7 +356,7 @@ impl Drop for Responses {
 
 fn status_of(refusal: &Refusal) -> tonic::Status {
     let code = match refusal {
-        Refusal::TooManyNames { .. } => Code::ResourceExhausted,
+        Refusal::TooManyNames { .. } | Refusal::NamesTooLong { .. } => Code::ResourceExhausted,
         Refusal::NameTooLong { .. }
         | Refusal::NodeTooLong { .. }
         | Refusal::MissingType

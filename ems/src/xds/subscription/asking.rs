@@ -222,9 +222,5 @@ impl Subscription {
             }
             kept
         });
-        self.rejected.retain(|name, _| entries.get(name).is_some());
-        if let Some(beats) = &mut self.beats {
-            beats.retain(|name| entries.get(name).is_some());
-        }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn mentions(error: &str, name: &str) -> bool {
             return false;
         }
         if list.is_some() {
-            let begins = before.is_empty() || before.ends_with(", ") || before.ends_with('\n');
+            let begins = before.is_empty() || before.ends_with(", ") || before.ends_with("; ");
             return begins && after.starts_with(':');
         }
         let mut after = after.chars();
@@ -56,7 +56,7 @@ mod tests {
             ),
             ("Error adding/updating cluster(s) a: bad, b: bad", "b", true),
             (
-                "Error adding/updating listener(s) a: bad\nb: bad\n",
+                "Error adding/updating listener(s) a: bad; b: bad",
                 "b",
                 true,
             ),

@@ -79,12 +79,17 @@ impl Subscription {
         self.beats.get_or_insert_default().sent(resource, ttl);
     }
 
-    /// How many notes it keeps of names.
+    /// How many notes it keeps of names, but for those that it has yet to look at.
     pub(in crate::xds) fn kept(&self) -> usize {
         let in_flight = self.in_flight.as_ref();
         let in_flight = in_flight.map_or(0, |sent| sent.resources.len() + sent.removed.len());
         let beats = self.beats.as_ref().map_or(0, |beats| beats.len());
-        self.entries.len() + self.dirty.len() + self.rejected.len() + in_flight + beats
+        self.entries.len() + self.rejected.len() + in_flight + beats
+    }
+
+    /// How many names it has yet to look at.
+    pub(in crate::xds) fn backlog(&self) -> usize {
+        self.dirty.len()
     }
 }
 

@@ -26,9 +26,9 @@ fn make_before_break() {
         "lds ack => rds r=1",
         "rds ack =>",
         // "Stale CDS clusters and related EDS endpoints (ones no longer being referenced) can then be removed."
-        "write rds:-r lds:-l eds:-x cds:-x => rds -r",
-        "rds ack => lds -l",
-        "lds ack => eds -x",
+        "write rds:-r lds:-l eds:-x cds:-x => lds -l",
+        "lds ack => rds -r",
+        "rds ack => eds -x",
         "eds ack => cds -x",
     ]);
 }
@@ -47,6 +47,40 @@ fn replacement() {
         "cds ack => rds r=Y",
         "rds ack => cds -X",
     ]);
+}
+
+/// A route stays until no listener can point at it any more, also while the listener itself has to wait.
+#[test]
+fn replacement_of_a_route() {
+    let start = [
+        "write cds:c=1 lds:l=R1 rds:R1=1 =>",
+        "cds => cds c=1",
+        "cds ack =>",
+        "lds => lds l=R1",
+        "lds ack =>",
+        "rds +* => rds R1=1",
+        "rds ack =>",
+    ];
+    let with = |lines: &[&'static str]| check(&[&start, lines].concat());
+    with(&[
+        "write lds:l=R2 rds:-R1 rds:R2=1 => lds l=R2",
+        "lds ack => rds R2=1 -R1",
+        "rds ack =>",
+    ]);
+    with(&[
+        "write cds:c=2 lds:l=R2 rds:-R1 rds:R2=1 => cds c=2",
+        "cds ack => lds l=R2",
+        "lds ack => rds R2=1 -R1",
+    ]);
+    // A listener that is on its way already may be followed by one that does not point there.
+    with(&[
+        "write lds:l=R3 => lds l=R3",
+        "write lds:l=R2 rds:-R1 =>",
+        "lds ack => lds l=R2",
+        "lds ack => rds -R1",
+    ]);
+    // Nothing to wait for.
+    with(&["write rds:-R1 => rds -R1"]);
 }
 
 /// The same while a client rejects: the others go on.
@@ -149,6 +183,29 @@ fn endpoints_follow_their_cluster() {
     ]);
 }
 
+/// Endpoints that the client rejected do not follow: the same version would only be rejected again.
+#[test]
+fn rejected_endpoints_do_not_follow_their_cluster() {
+    check(&[
+        "write cds:a=1 eds:a=1 =>",
+        "cds => cds a=1",
+        "cds ack =>",
+        "eds +a => eds a=1",
+        "eds nack:bad =>",
+        "write cds:a=2 => cds a=2",
+        "cds ack =>",
+        "write cds:a=3 eds:a=2 => cds a=3; eds a=2",
+        "cds ack =>",
+        // Rejected only after the cluster changed.
+        "write cds:a=4 => cds a=4",
+        "eds nack:bad =>",
+        "cds ack =>",
+        "write eds:a=3 => eds a=3",
+        "eds ack =>",
+        "write cds:a=5 => cds a=5; eds a=3",
+    ]);
+}
+
 /// Envoy does not acknowledge a cluster before it is warm, and that takes its endpoints: nothing that waits for the
 /// cluster may be what the endpoints wait for.
 #[test]
@@ -218,9 +275,9 @@ fn the_order_of_all_types() {
         "ecds ack => lds l=1",
         "lds ack => rds r=1",
         "rds ack =>",
-        "write rds:-r lds:-l ecds:-f eds:-e cds:-e sds:-s => rds -r",
-        "rds ack => lds -l",
-        "lds ack => ecds -f",
+        "write rds:-r lds:-l ecds:-f eds:-e cds:-e sds:-s => lds -l",
+        "lds ack => rds -r",
+        "rds ack => ecds -f",
         "ecds ack => eds -e",
         "eds ack => cds -e",
         "cds ack => sds -s",

@@ -22,6 +22,29 @@ fn rejection() {
     ]);
 }
 
+/// What is gone leaves no note, however often it was rejected.
+#[test]
+fn what_is_gone_is_forgotten() {
+    for (mode, removed) in [(Mode::Delta, true), (Mode::Sotw, false)] {
+        for kind in ["cds", "rds"] {
+            let mut driver = Driver::new(mode, Limits::default());
+            driver.run(kind);
+            driver.run(&format!("{kind} ack"));
+            for n in 0..100 {
+                let sent = driver.run(&format!("write {kind}:n{n}=1"));
+                assert_eq!(sent, [format!("{kind} n{n}=1")]);
+                driver.run(&format!("{kind} nack:bad"));
+                driver.run(&format!("write {kind}:-n{n}"));
+                if removed || kind == "cds" {
+                    driver.run(&format!("{kind} ack"));
+                }
+                let kept = (driver.stream.kept(), driver.stream.backlog());
+                assert_eq!(kept, (0, 0), "{mode:?} {kind} {n}");
+            }
+        }
+    }
+}
+
 #[test]
 fn states_and_errors() {
     let mut driver = Driver::new(Mode::Delta, Limits::default());

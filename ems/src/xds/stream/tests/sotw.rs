@@ -147,6 +147,23 @@ fn returning_client() {
     assert_eq!(driver.run(&named), ["eds e=1"]);
 }
 
+/// A version that somebody gave the type may stand for something else by now.
+#[test]
+fn returning_client_with_a_given_version() {
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    driver.memory.write(|write| {
+        for kind in ResourceType::ALL {
+            write.version(kind, Some("given".into()));
+        }
+    });
+    driver.run("write cds:a=1 lds:a=1");
+    assert_eq!(driver.run("cds"), ["cds a=1"]);
+    driver.run("write cds:b=1 lds:b=1");
+    driver.stream = driver.new_stream();
+    assert_eq!(driver.run("cds v:given"), ["cds a=1 b=1"]);
+    assert_eq!(driver.run("lds v:given"), ["lds a=1 b=1"]);
+}
+
 /// The same optimization is "only if they know that the client is not subscribing to a new resource": names are answered.
 #[test]
 fn returning_client_with_names() {
