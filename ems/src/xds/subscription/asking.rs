@@ -173,7 +173,11 @@ impl Subscription {
         // words for it. A full list says it by what it contains.
         let why = match self.mode {
             Mode::Delta => Why::Asked,
-            Mode::Sotw => Why::Changed,
+            Mode::Sotw => {
+                // Nothing will be said of what it was never sent.
+                self.retain(view, |entry| entry.asked || entry.sent().is_some());
+                Why::Changed
+            }
         };
         self.mark(gone, why, 0);
     }

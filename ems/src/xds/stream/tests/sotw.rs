@@ -381,3 +381,18 @@ fn what_a_returning_client_has_was_taken() {
     third.run("cds nack:no");
     assert_eq!(third.ruled(), "");
 }
+
+/// A client of a wildcard that asks for ever other names leaves no note of those that do not exist.
+#[test]
+fn what_was_asked_for_beside_the_wildcard_is_forgotten() {
+    for kind in ["cds", "rds"] {
+        let mut driver = Driver::new(Mode::Sotw, Limits::default());
+        for n in 0..3 {
+            driver.run(&format!("{kind} * n{n}"));
+            driver.run(&format!("{kind} ack * n{n}"));
+        }
+        driver.run(&format!("{kind} *"));
+        let kept = (driver.stream.kept(), driver.stream.backlog());
+        assert_eq!(kept, (0, 0), "{kind}");
+    }
+}
