@@ -2,7 +2,7 @@
 //!
 //! Here the engine's words for nodes and resources become those of the API.
 
-use std::{sync::Arc, time::UNIX_EPOCH};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use isthmus_model::{RegionName, ServiceName, limit::Question};
@@ -74,8 +74,7 @@ fn describe(node: Known) -> v1::Node {
         let found = labels.find(|(known, _)| *known == which);
         found.map(|(_, text)| text.clone()).unwrap_or_default()
     };
-    let since = node.connected_at.duration_since(UNIX_EPOCH);
-    let since = since.unwrap_or_default();
+    let since = node.connected_at;
     let Counts {
         sent,
         acked,
@@ -145,7 +144,7 @@ mod tests {
                 ("region", "us".into()),
                 ("service", "orders".into()),
             ],
-            connected_at: UNIX_EPOCH + Duration::new(10, 20),
+            connected_at: Duration::new(10, 20),
             resources: vec![
                 status("a", Some("1"), State::Acked, None),
                 status("b", None, State::Waiting, None),

@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::SystemTime,
+    time::Duration,
 };
 
 use envoy_types::pb::envoy::config::core::v3::{Node, node::UserAgentVersionType};
@@ -51,8 +51,8 @@ pub struct Known {
     pub user_agent: String,
     /// What its [view](super::View::labels) says of it.
     pub labels: Labels,
-    /// Since when.
-    pub connected_at: SystemTime,
+    /// Since when, counted from the beginning of 1970 (UTC).
+    pub connected_at: Duration,
     /// What it asked for or was sent, sorted by type and name; in a long [list](Nodes::list), only some of what it rejected.
     pub resources: Vec<Status>,
     /// How much of it there is, also of what is left out.
@@ -207,11 +207,11 @@ fn gather(sessions: &[Arc<Session>], mut keep: impl FnMut(&Known, &Status) -> bo
     nodes
 }
 
-/// What a node says of itself that any node may say.
+/// What a node says of itself that any node may say, and when it came, counted from the beginning of 1970 (UTC).
 ///
 /// # Errors
 /// A text is longer than what is kept of a node.
-pub fn identify(node: &Node, at: SystemTime, limits: &Limits) -> Result<Known, Refusal> {
+pub fn identify(node: &Node, at: Duration, limits: &Limits) -> Result<Known, Refusal> {
     let known = Known {
         id: node.id.clone(),
         user_agent: user_agent(node),

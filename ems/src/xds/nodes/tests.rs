@@ -1,9 +1,6 @@
 //! What is shown of nodes.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::HashMap, time::Duration};
 
 use envoy_types::pb::envoy::{config::core::v3::BuildVersion, r#type::v3::SemanticVersion};
 
@@ -44,7 +41,7 @@ fn session(node: &Node, at: u64, kind: ResourceType) -> Arc<Session> {
         ..Request::default()
     };
     stream.on_request(request, &memory).unwrap();
-    let at = UNIX_EPOCH + Duration::from_secs(at);
+    let at = Duration::from_secs(at);
     let mut known = identify(node, at, &Limits::default()).unwrap();
     known.labels = vec![("kind", "sidecar".into())];
     Arc::new(Session::new(known, stream))
@@ -65,7 +62,7 @@ fn streams_of_a_node_are_one() {
     assert_eq!((&*unnamed.id, &*unnamed.user_agent), ("", ""));
     assert_eq!(node.labels, [("kind", "sidecar".to_owned())]);
     assert_eq!((&*node.user_agent, node.rejections), ("envoy/1.40.0", 1));
-    assert_eq!(node.connected_at, UNIX_EPOCH + Duration::from_secs(10));
+    assert_eq!(node.connected_at, Duration::from_secs(10));
     let resources: Vec<_> = node
         .resources
         .iter()
@@ -118,7 +115,7 @@ fn loaded(id: &str, rejected: usize, absent: usize) -> Arc<Session> {
         ..Request::default()
     };
     stream.on_request(refusal, &memory).unwrap();
-    let known = identify(&envoy(id), UNIX_EPOCH, &Limits::default()).unwrap();
+    let known = identify(&envoy(id), Duration::ZERO, &Limits::default()).unwrap();
     Arc::new(Session::new(known, stream))
 }
 
@@ -187,7 +184,7 @@ fn what_a_node_says_of_itself_is_limited() {
         }),
     ];
     for (what, make) in cases {
-        let of = |bytes| identify(&make("x".repeat(bytes)), UNIX_EPOCH, &limits);
+        let of = |bytes| identify(&make("x".repeat(bytes)), Duration::ZERO, &limits);
         assert!(of(16).is_ok(), "{what}");
         let refusal = of(17).unwrap_err();
         let limit = 16;
@@ -203,7 +200,7 @@ fn what_a_node_says_of_itself_is_limited() {
         user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion("y".repeat(11))),
         ..envoy("n")
     };
-    let refusal = identify(&node, UNIX_EPOCH, &limits).unwrap_err();
+    let refusal = identify(&node, Duration::ZERO, &limits).unwrap_err();
     assert_eq!(
         refusal.to_string(),
         "the node's user agent has 17 bytes, which is too long; at most 16 are allowed"

@@ -12,7 +12,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::SystemTime,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use axum::body::Body;
@@ -256,7 +256,8 @@ impl Responses {
     }
 
     fn identify(&self, node: Node) -> Result<Open, tonic::Status> {
-        let mut known = nodes::identify(&node, SystemTime::now(), &self.server.limits)
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let mut known = nodes::identify(&node, now.unwrap_or_default(), &self.server.limits)
             .map_err(|refusal| status_of(&refusal))?;
         let view = self
             .server
