@@ -62,7 +62,7 @@ impl Fixture {
     }
 
     async fn delta(&self, node: &str) -> Delta {
-        delta(self.address, node).await
+        delta(self.address, named(node)).await
     }
 }
 
@@ -74,11 +74,11 @@ async fn channel(address: SocketAddr) -> Channel {
         .unwrap()
 }
 
-async fn delta(address: SocketAddr, node: &str) -> Delta {
+async fn delta(address: SocketAddr, node: Node) -> Delta {
     delta_on(channel(address).await, node).await
 }
 
-async fn delta_on(channel: Channel, node: &str) -> Delta {
+async fn delta_on(channel: Channel, node: Node) -> Delta {
     let (requests, queue) = mpsc::channel(16);
     let mut client = AggregatedDiscoveryServiceClient::new(channel);
     let responses = client
@@ -87,25 +87,31 @@ async fn delta_on(channel: Channel, node: &str) -> Delta {
         .unwrap()
         .into_inner();
     Delta {
-        node: Some(node.to_owned()),
+        node: Some(node),
         requests,
         responses,
     }
 }
 
+/// A node that says nothing of itself but its id.
+fn named(id: &str) -> Node {
+    Node {
+        id: id.into(),
+        ..Node::default()
+    }
+}
+
 /// A delta client.
 struct Delta {
-    node: Option<String>,
+    /// Goes with the first request.
+    node: Option<Node>,
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
 }
 
 impl Delta {
     async fn send(&mut self, request: DeltaDiscoveryRequest) {
-        let node = self.node.take().map(|id| Node {
-            id,
-            ..Node::default()
-        });
+        let node = self.node.take();
         self.requests
             .send(DeltaDiscoveryRequest { node, ..request })
             .await

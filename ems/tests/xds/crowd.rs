@@ -13,18 +13,8 @@ const RATE: u32 = 2;
 const CROWD: u32 = 10;
 
 async fn host_at(address: SocketAddr, id: &str) -> Delta {
-    let mut client = delta(address, "").await;
-    client.node = None;
-    let request = DeltaDiscoveryRequest {
-        node: Some(Node {
-            id: id.into(),
-            ..host("eu")
-        }),
-        type_url: ResourceType::Endpoints.type_url().into(),
-        resource_names_subscribe: vec!["pay.eu".into()],
-        ..Default::default()
-    };
-    client.requests.send(request).await.unwrap();
+    let mut client = delta(address, host(id)).await;
+    client.subscribe(ResourceType::Endpoints, &["pay.eu"]).await;
     let first = timeout(DEADLINE * 2, client.responses.message());
     let first = first.await.expect("its turn in time").unwrap().unwrap();
     client.answer(&first, None).await;

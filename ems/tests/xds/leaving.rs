@@ -31,18 +31,8 @@ async fn who_is_not_yet_sent_away_is_served() {
     let mut clients = Vec::new();
     for id in ["first", "second", "third", "fourth"] {
         let channel = channel(address).await;
-        let mut client = delta_on(channel.clone(), "").await;
-        client.node = None;
-        let request = DeltaDiscoveryRequest {
-            node: Some(Node {
-                id: id.into(),
-                ..host("eu")
-            }),
-            type_url: ResourceType::Endpoints.type_url().into(),
-            resource_names_subscribe: vec!["pay.eu".into()],
-            ..Default::default()
-        };
-        client.requests.send(request).await.unwrap();
+        let mut client = delta_on(channel.clone(), host(id)).await;
+        client.subscribe(ResourceType::Endpoints, &["pay.eu"]).await;
         client.next_acked().await;
         clients.push((client, channel));
     }

@@ -5,18 +5,8 @@ use isthmus_tests::{Ems, WorkDir, ems::EmsOptions};
 use super::{streams::host, *};
 
 async fn open(address: SocketAddr, id: &str) -> Delta {
-    let mut client = delta(address, "").await;
-    client.node = None;
-    let request = DeltaDiscoveryRequest {
-        node: Some(Node {
-            id: id.into(),
-            ..host("eu")
-        }),
-        type_url: ResourceType::Cluster.type_url().into(),
-        resource_names_subscribe: vec!["ghost.eu".into()],
-        ..Default::default()
-    };
-    client.requests.send(request).await.unwrap();
+    let mut client = delta(address, host(id)).await;
+    client.subscribe(ResourceType::Cluster, &["ghost.eu"]).await;
     client
 }
 

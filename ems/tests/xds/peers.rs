@@ -37,18 +37,8 @@ async fn who_answers_no_ping_is_gone() {
     let linked = SocketAddr::new(direct.ip(), link.port());
     let mut clients = Vec::new();
     for (id, address) in [("alive", direct), ("frozen", linked)] {
-        let mut client = delta(address, "").await;
-        client.node = None;
-        let request = DeltaDiscoveryRequest {
-            node: Some(Node {
-                id: id.into(),
-                ..host("eu")
-            }),
-            type_url: ResourceType::Endpoints.type_url().into(),
-            resource_names_subscribe: vec!["pay.eu".into()],
-            ..Default::default()
-        };
-        client.requests.send(request).await.unwrap();
+        let mut client = delta(address, host(id)).await;
+        client.subscribe(ResourceType::Endpoints, &["pay.eu"]).await;
         client.next_acked().await;
         clients.push(client);
     }
@@ -84,7 +74,7 @@ async fn who_reads_nothing_is_gone() {
     assert_eq!(fixture.server.streams(), 1);
     let address = fixture.address;
     let next = timeout(isthmus_tests::wait::DEADLINE, async {
-        let mut next = delta(address, "next").await;
+        let mut next = delta(address, named("next")).await;
         next.subscribe(kind, &["ghost"]).await;
         next.next_acked().await
     });

@@ -27,16 +27,6 @@ async fn write(directory: &Path, records: impl IntoIterator<Item = (String, Vec<
     store.commit(transaction).await.unwrap();
 }
 
-async fn ask(client: &mut Delta, names: &[&str]) {
-    let request = DeltaDiscoveryRequest {
-        node: client.node.take().map(|_| host("eu")),
-        type_url: ResourceType::Cluster.type_url().into(),
-        resource_names_subscribe: names.iter().map(|&name| name.into()).collect(),
-        ..Default::default()
-    };
-    client.requests.send(request).await.unwrap();
-}
-
 /// To be told that what one has does not exist would be an outage after each restart.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_before_the_load_waits_for_it() {
@@ -70,9 +60,11 @@ async fn who_comes_before_the_load_waits_for_it() {
     // Connected before anything is loaded, or even runs.
     let channel = channel(listeners.xds.local_addr().unwrap()).await;
     let serving = tokio::spawn(serve::run(options, listeners, std::future::pending()));
-    let mut client = delta_on(channel, "").await;
+    let mut client = delta_on(channel, host("host")).await;
     let last = format!("pay-{}.eu", SERVICES - 1);
-    ask(&mut client, &["pay-0.eu", &last]).await;
+    client
+        .subscribe(ResourceType::Cluster, &["pay-0.eu", &last])
+        .await;
     let first = client.next_acked().await;
     let all = (strings(["pay-0.eu", &last]), strings([]));
     assert_eq!(known_and_unknown(&first), all);
@@ -132,8 +124,10 @@ async fn a_record_that_cannot_be_read_is_set_aside_alone() {
     let counted = || ems.metric("ems_quarantined_records", "").unwrap();
     assert!((counted() - 1.0).abs() < f64::EPSILON);
 
-    let mut client = delta(ems.xds_address().parse().unwrap(), "").await;
-    ask(&mut client, &["bad.eu", "good.eu"]).await;
+    let mut client = delta(ems.xds_address().parse().unwrap(), host("host")).await;
+    client
+        .subscribe(ResourceType::Cluster, &["bad.eu", "good.eu"])
+        .await;
     let told = client.next_acked().await;
     let apart = (strings(["good.eu"]), strings(["bad.eu"]));
     assert_eq!(known_and_unknown(&told), apart);

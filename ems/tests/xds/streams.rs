@@ -6,22 +6,15 @@ use serde_json::json;
 
 use super::*;
 
-fn node(id: &str) -> Option<Node> {
-    Some(Node {
-        id: id.into(),
-        ..Node::default()
-    })
-}
-
-/// One that `ems bootstrap` made.
-pub(crate) fn host(region: &str) -> Node {
+/// One that `ems bootstrap` made, in region eu.
+pub(crate) fn host(id: &str) -> Node {
     let text = |text: &str| Value {
         kind: Some(Kind::StringValue(text.into())),
     };
     let fields = [
         ("kind", "host"),
         ("service", "shop"),
-        ("region", region),
+        ("region", "eu"),
         ("listen", "127.0.0.1:10000"),
         ("filter", "/filter.wasm"),
     ];
@@ -32,7 +25,7 @@ pub(crate) fn host(region: &str) -> Node {
         kind: Some(Kind::StructValue(mesh)),
     };
     Node {
-        id: "host".into(),
+        id: id.into(),
         metadata: Some(Struct {
             fields: [("isthmus".into(), mesh)].into(),
         }),
@@ -59,7 +52,7 @@ async fn the_first_request_says_who_the_node_is() {
     client.subscribe(ResourceType::Cluster, &[]).await;
     assert_eq!(names(&client.next_acked().await), ["a", "b"]);
     let later = DeltaDiscoveryRequest {
-        node: node("second"),
+        node: Some(named("second")),
         ..cluster("a")
     };
     client.requests.send(later).await.unwrap();
@@ -114,8 +107,8 @@ async fn what_a_node_says_of_itself_is_limited() {
         ..Node::default()
     };
     for (node, words) in [
-        (node(&long(1_025)), "node's id has 1025 bytes"),
-        (node(&long(3_000_000)), "node's id has 3000000 bytes"),
+        (Some(named(&long(1_025))), "node's id has 1025 bytes"),
+        (Some(named(&long(3_000_000))), "node's id has 3000000 bytes"),
         (Some(agent), "node's user agent has 1025 bytes"),
     ] {
         let mut client = fixture.delta("").await;
@@ -201,18 +194,15 @@ async fn a_client_goes_on_with_another_process() {
         let ems = Ems::start(&dir, "eu").unwrap();
         ems.put_service("pay", service.clone()).unwrap();
         ems.put_endpoint("pay", "1", 7001).unwrap();
-        let mut client = delta(ems.xds_address().parse().unwrap(), "").await;
-        client.node = None;
-        let mut node = Some(host("eu"));
+        let mut client = delta(ems.xds_address().parse().unwrap(), host("host")).await;
         for kind in [ResourceType::Cluster, ResourceType::Endpoints] {
             let request = DeltaDiscoveryRequest {
-                node: node.take(),
                 type_url: kind.type_url().into(),
                 resource_names_subscribe: vec![name.into()],
                 initial_resource_versions: has.get(&kind).cloned().into_iter().collect(),
                 ..Default::default()
             };
-            client.requests.send(request).await.unwrap();
+            client.send(request).await;
             if round == "one" {
                 let response = client.next_acked().await;
                 let resource = &response.resources[0];
