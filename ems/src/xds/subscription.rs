@@ -10,6 +10,7 @@ mod asking;
 mod blame;
 mod due;
 mod entries;
+mod kept;
 mod plan;
 mod refresh;
 mod returning;
@@ -19,6 +20,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use due::{Due, Dues, Why};
 use entries::{Entries, Entry};
+use kept::Kept;
 use plan::Item;
 pub(super) use plan::{Batch, Plan};
 use refresh::dress;
@@ -60,6 +62,7 @@ pub(super) struct Subscription {
     in_flight: Option<InFlight>,
     /// What the client rejected, by name.
     rejected: HashMap<Arc<str>, Rejection>,
+    kept: Kept,
     /// The client knows of TTLs.
     expires: bool,
     /// Only once a resource had a TTL.
@@ -88,6 +91,15 @@ struct InFlight {
     updated: Vec<Arc<str>>,
 }
 
+impl InFlight {
+    /// The version in which it holds a name, also if only to refresh it.
+    fn version(&self, name: &str) -> Option<&Arc<str>> {
+        let resources = &self.resources;
+        let at = resources.binary_search_by(|resource| (**resource.name()).cmp(name));
+        at.ok().and_then(|at| Some(resources.get(at)?.version()))
+    }
+}
+
 impl Subscription {
     pub(super) fn new(kind: ResourceType, mode: Mode, expires: bool) -> Self {
         Self {
@@ -104,6 +116,7 @@ impl Subscription {
             due: false,
             in_flight: None,
             rejected: HashMap::new(),
+            kept: Kept::default(),
             expires,
             beats: None,
             refresh: Vec::new(),
@@ -243,6 +256,7 @@ impl Subscription {
                 name,
                 resource,
                 due,
+                refresh: false,
             });
         }
         plan
@@ -278,7 +292,8 @@ impl Subscription {
         bundles: &Bundles,
     ) -> Option<Batch> {
         let due = std::mem::take(&mut self.due);
-        let notes_updates = self.is_full() || self.kind == ResourceType::Cluster;
+        let full = self.is_full();
+        let notes_updates = full || self.kind == ResourceType::Cluster;
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, mut unasked) = (false, false);
         let mut items = plan.into_items();
@@ -286,20 +301,25 @@ impl Subscription {
         let resources = items.iter().filter_map(|item| item.resource.as_ref());
         let mut resources = bundles.share(resources);
         let mut walk = self.entries.walk();
-        for Item { name, resource, .. } in items {
+        for item in items.into_iter().filter(|item| !item.refresh) {
+            let Item { name, resource, .. } = item;
             if let Some(rejection) = self.rejected.get_mut(&name) {
                 rejection.error = None;
             }
             let entry = walk.to(&name);
             if let Some(new) = resource {
                 let before = entry.as_ref().and_then(|entry| entry.sent());
-                if notes_updates && before.is_none_or(|old| old.version() != new.version()) {
+                let before_differs = before.is_none_or(|old| old.version() != new.version());
+                if notes_updates && before_differs {
                     updated.push(new.name().clone());
                 }
                 match entry {
-                    // It has no content: what the client has stays what was sent.
-                    Some(entry) if new.is_heartbeat() => entry.state = State::Sent,
-                    Some(entry) => entry.send(new),
+                    Some(entry) => {
+                        if before_differs {
+                            self.kept.replace(entry, full);
+                        }
+                        entry.send(new);
+                    }
                     None => fresh.push(Entry::of(new, State::Sent)),
                 }
                 continue;
@@ -314,6 +334,7 @@ impl Subscription {
             if let Some(beats) = &mut self.beats {
                 beats.forget(&name);
             }
+            self.kept.forget(&name);
             removed.push(name);
         }
         self.entries.add(fresh);
@@ -324,14 +345,14 @@ impl Subscription {
         // list; for the other types nothing can be said.
         let silent = match self.mode {
             Mode::Delta => false,
-            Mode::Sotw if self.is_full() => resources.is_empty() && !lost && !due,
+            Mode::Sotw if full => resources.is_empty() && !lost && !due,
             Mode::Sotw => resources.is_empty() && !due,
         };
         if silent {
             return None;
         }
-        if self.is_full() {
-            resources = bundles.share(self.entries.iter().filter_map(Entry::sent));
+        if full {
+            resources = bundles.share(self.entries.iter().filter_map(|entry| self.listed(entry)));
         }
         if self.mode == Mode::Sotw {
             removed.clear();
@@ -355,6 +376,7 @@ impl Subscription {
         });
         let entries = &self.entries;
         self.rejected.retain(|name, _| entries.get(name).is_some());
+        self.kept.retain(|name| entries.get(name).is_some());
         if let Some(beats) = &mut self.beats {
             beats.retain(|name| entries.get(name).is_some());
         }

@@ -113,6 +113,8 @@ impl Resource {
 #[derive(Debug, Default)]
 pub(super) struct Beats {
     running: BTreeMap<Arc<str>, Beat>,
+    /// What ran before the response in flight was sent, of what that holds: a client that rejects it refreshes nothing.
+    before: BTreeMap<Arc<str>, Option<Beat>>,
     /// Sent since somebody said what time it is.
     fresh: Vec<Arc<str>>,
     next: Option<Duration>,
@@ -123,6 +125,8 @@ struct Beat {
     ttl: Duration,
     /// `None`: not known yet.
     sent: Option<Duration>,
+    /// The client's time may have run out already.
+    unsure: bool,
 }
 
 impl Beat {
@@ -132,29 +136,64 @@ impl Beat {
     }
 
     fn late(self, now: Duration) -> bool {
-        self.sent.is_some_and(|sent| now >= sent + self.ttl)
+        self.unsure || self.sent.is_some_and(|sent| now >= sent + self.ttl)
     }
 }
 
 impl Beats {
     /// A resource was sent, or refreshed. One without a TTL needs no more of that.
     pub(super) fn sent(&mut self, resource: &Resource, ttl: Option<Duration>) {
-        match ttl {
+        let name = resource.name();
+        let beat = |ttl, unsure| Beat {
+            ttl,
+            sent: None,
+            unsure,
+        };
+        let before = match ttl {
             Some(ttl) => {
-                let beat = Beat { ttl, sent: None };
-                self.running.insert(resource.name().clone(), beat);
-                self.fresh.push(resource.name().clone());
+                self.fresh.push(name.clone());
+                let before = self.running.insert(name.clone(), beat(ttl, false));
+                // Of what a client has from an earlier stream nobody knows since when.
+                before.or_else(|| resource.is_heartbeat().then(|| beat(ttl, true)))
             }
-            None => self.forget(resource.name()),
+            None => self.running.remove(name),
+        };
+        self.before.insert(name.clone(), before);
+    }
+
+    /// The client took the response in flight.
+    pub(super) fn accept(&mut self) {
+        self.before.clear();
+    }
+
+    /// The client rejected the response in flight.
+    pub(super) fn reject(&mut self) {
+        for (name, before) in std::mem::take(&mut self.before) {
+            match before {
+                Some(beat) => {
+                    match beat.sent {
+                        Some(sent) => self.wake(beat.due(sent)),
+                        None => self.fresh.push(name.clone()),
+                    }
+                    self.running.insert(name, beat);
+                }
+                None => self.forget(&name),
+            }
         }
+    }
+
+    fn wake(&mut self, due: Duration) {
+        self.next = Some(self.next.map_or(due, |next| next.min(due)));
     }
 
     pub(super) fn forget(&mut self, name: &str) {
         self.running.remove(name);
+        self.before.remove(name);
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&Arc<str>) -> bool) {
         self.running.retain(|name, _| keep(name));
+        self.before.retain(|name, _| keep(name));
     }
 
     /// When the next one has to be refreshed.
@@ -163,32 +202,34 @@ impl Beats {
             if let Some(beat) = self.running.get_mut(&name) {
                 beat.sent = Some(now);
                 let due = beat.due(now);
-                self.next = Some(self.next.map_or(due, |next| next.min(due)));
+                self.wake(due);
             }
         }
         self.next
     }
 
-    /// Takes those that have to be refreshed now, each with whether it comes too late: the client has forgotten it.
+    /// Those that have to be refreshed now, each with whether it comes too late: the client has forgotten it. What is not
+    /// sent thereupon has to be [forgotten](Self::forget).
     pub(super) fn take_due(&mut self, now: Duration) -> Vec<(Arc<str>, bool)> {
         if self.next(now).is_none_or(|next| next > now) {
             return Vec::new();
         }
         let mut due = Vec::new();
-        self.running.retain(|name, beat| {
-            let waits = beat.due(now) > now;
-            if !waits {
+        self.next = None;
+        for (name, beat) in &self.running {
+            let at = beat.due(now);
+            if at > now {
+                self.next = Some(self.next.map_or(at, |next| next.min(at)));
+            } else {
                 due.push((name.clone(), beat.late(now)));
             }
-            waits
-        });
-        self.next = self.running.values().map(|beat| beat.due(now)).min();
+        }
         due
     }
 
     /// Names that it keeps a note of.
     pub(super) fn len(&self) -> usize {
-        self.running.len() + self.fresh.len()
+        self.running.len() + self.before.len() + self.fresh.len()
     }
 }
 

@@ -10,6 +10,7 @@
     reason = "a failed check is a panic"
 )]
 
+mod known;
 mod step;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 use super::{Action, Ask, Mode, Request, Response, Stream};
 use crate::xds::{Changed, Resource, ResourceType, View, memory::Memory};
 
+use known::Known;
 pub use step::{Step, With};
 
 /// The types that the model works with.
@@ -42,31 +44,6 @@ const TTL: Duration = Duration::from_secs(9);
 
 /// Names that a stream may keep notes of beyond those that exist, per type: its backlog.
 const BACKLOG: usize = 1_024;
-
-/// What one client knows of one type.
-#[derive(Default)]
-struct Known {
-    names: BTreeSet<String>,
-    wildcard: bool,
-    asked: bool,
-    named: bool,
-    /// Name to version.
-    has: BTreeMap<String, String>,
-    /// When it forgets what it has.
-    until: BTreeMap<String, Duration>,
-    /// The last version of the whole type that it took.
-    version: String,
-    /// The response to answer.
-    open: Option<Response>,
-    /// Names whose next response may repeat a version: they were asked for.
-    excused: BTreeSet<String>,
-    /// The same because their cluster changed; not if the client rejected that version.
-    follows: BTreeSet<String>,
-    /// Rejected and not sent since: nothing is promised about these once a TTL ends.
-    refused: BTreeSet<String>,
-    /// What was sent last on this stream, whether rejected or not.
-    sent: BTreeMap<String, Option<String>>,
-}
 
 /// A client and its stream.
 struct Client {
@@ -262,6 +239,9 @@ impl Client {
         if self.mode == Mode::Delta {
             // Even if the same request asks for it again, it starts anew.
             known.sent.retain(|name, _| !minus.contains(name));
+            for name in &minus {
+                known.keeps.remove(name);
+            }
         }
         for name in &plus {
             match &**name {
@@ -289,6 +269,9 @@ impl Client {
         let (all, names) = (known.wildcard, known.names.clone());
         known.has.retain(|name, _| all || names.contains(name));
         known.sent.retain(|name, _| all || names.contains(name));
+        known.took.retain(|name, _| all || names.contains(name));
+        known.before.retain(|name, _| all || names.contains(name));
+        known.keeps.retain(|name| all || names.contains(name));
         let ask = self.subscription(at, plus, minus);
         self.request(at, with, ask);
     }
@@ -330,11 +313,11 @@ impl Client {
             With::Ack | With::Nack => {
                 if let Some(response) = known.open.take() {
                     request.nonce = response.nonce.to_string();
-                    let names = response.resources.iter().map(|r| r.name().to_string());
                     if with == With::Nack {
                         request.error = Some("bad".into());
-                        known.refused.extend(names);
+                        known.reject(&response, self.now);
                     } else {
+                        known.accept(&response);
                         known.version = response.version.to_string();
                         if let Ask::Sotw { version, .. } = &mut request.ask {
                             version.clone_from(&known.version);
@@ -356,10 +339,16 @@ impl Client {
 
     fn reconnect(&mut self) {
         self.stream = new_stream(self.mode);
-        for at in 0..KINDS.len() {
+        for (at, kind) in KINDS.into_iter().enumerate() {
             let known = &mut self.known[at];
             known.open = None;
             known.sent = BTreeMap::new();
+            // By what the client says it has, the server knows of what is current that it took it.
+            let current = |name: &str| Some(self.memory.get(kind, name)?.version().to_string());
+            let has = known.has.iter();
+            let has = has.filter(|(name, version)| current(name).as_ref() == Some(version));
+            known.took = has.map(|(n, v)| (n.clone(), v.clone())).collect();
+            known.keeps.clear();
             if !known.asked {
                 continue;
             }
@@ -432,65 +421,10 @@ impl Client {
         let kind = ResourceType::from_type_url(&response.type_url).unwrap();
         let at = KINDS.iter().position(|k| *k == kind).unwrap();
         let full = self.is_full(kind);
-        let mut updated = Vec::new();
         let known = &mut self.known[at];
-        assert!(known.open.is_none(), "two in flight: {response:?}");
-        assert!(!response.version.is_empty(), "{response:?}");
-        let mut seen = BTreeSet::new();
-        for resource in &**response.resources {
-            let (name, version) = (resource.name().to_string(), resource.version().to_string());
-            assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
-            if resource.is_heartbeat() {
-                assert_eq!(
-                    known.has.get(&name),
-                    Some(&version),
-                    "a heartbeat of what the client does not have: {response:?}"
-                );
-                known.until.insert(name, self.now + TTL);
-                continue;
-            }
-            let before = known.sent.insert(name.clone(), Some(version.clone()));
-            let same = before.flatten().as_ref() == Some(&version);
-            let follows = known.follows.remove(&name) && !known.refused.contains(&name);
-            // Whole, and not by a heartbeat: where there are none, when it is due; else only what the client forgot.
-            let early = match self.mode {
-                Mode::Delta => Duration::ZERO,
-                Mode::Sotw => TTL * 2 / 3,
-            };
-            let until = known.until.get(&name);
-            let refresh =
-                resource.ttl().is_some() && until.is_some_and(|until| *until <= self.now + early);
-            let excused = follows || refresh || known.excused.contains(&name);
-            assert!(
-                !same || full || excused,
-                "{name}@{version} again without reason: {response:?}"
-            );
-            if !same {
-                updated.push(name.clone());
-            }
-            known.excused.remove(&name);
-            known.refused.remove(&name);
-            match resource.ttl() {
-                Some(ttl) => drop(known.until.insert(name.clone(), self.now + ttl)),
-                None => drop(known.until.remove(&name)),
-            }
-            known.has.insert(name, version);
-        }
-        for name in response.removed.iter().map(ToString::to_string) {
-            assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
-            let before = known.sent.insert(name.clone(), None);
-            assert!(
-                before != Some(None) || known.excused.contains(&name),
-                "-{name} again without reason: {response:?}"
-            );
-            known.excused.remove(&name);
-            known.has.remove(&name);
-        }
-        if full {
-            known.has.retain(|name, _| seen.contains(name));
-            known.sent.retain(|name, _| seen.contains(name));
-        }
-        known.open = Some(response);
+        let updated = known.receive(response, self.now, full, |name| {
+            Some(self.memory.get(kind, name)?.version().clone())
+        });
         if kind == ResourceType::Cluster {
             self.known[1].follows.extend(updated);
         }
@@ -510,13 +444,13 @@ impl Client {
                 let told = if quiet { 0 } else { known.sent.len() };
                 let open = known.open.as_ref();
                 let open = open.map_or(0, |sent| sent.resources.len() + sent.removed.len());
-                // Of each: what was sent, what was said to that, and when it expires.
-                3 * (known.names.len() + self.memory.wildcard(kind).len() + told + open) + open
+                // Of each: what was sent, what was said to that, what was taken before, and when it expires.
+                4 * (known.names.len() + self.memory.wildcard(kind).len() + told + open) + open
             })
             .sum();
         let backlog = self.stream.backlog();
         // What is gone is kept until it is looked at.
-        let all = all + 3 * backlog;
+        let all = all + 4 * backlog;
         let kept = self.stream.kept();
         assert!(kept <= all, "{kept} notes, at most {all}");
         let most = known().map(|(known, _)| BACKLOG + 2 * (known.names.len() + known.sent.len()));
@@ -568,9 +502,16 @@ impl Client {
                 // Removals cannot be said.
                 known.has.retain(|name, _| expected.contains_key(name));
             }
-            let (has, refused) = (&known.has, &known.refused);
-            expected.retain(|name, _| has.contains_key(name) || !refused.contains(name));
-            assert_eq!(*has, expected, "{kind}");
+            for name in known.refused.intersection(&known.keeps) {
+                if let (Some(took), true) = (known.took.get(name), expected.contains_key(name)) {
+                    assert_eq!(known.has.get(name), Some(took), "{kind}: {name} was kept");
+                }
+            }
+            for name in &known.refused {
+                expected.remove(name);
+                known.has.remove(name);
+            }
+            assert_eq!(known.has, expected, "{kind}");
         }
     }
 }

@@ -96,10 +96,6 @@ impl Entries {
         self.0.iter()
     }
 
-    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Entry> {
-        self.0.iter_mut()
-    }
-
     pub(super) fn get(&self, name: &str) -> Option<&Entry> {
         let at = self.find(name).ok()?;
         self.0.get(at)

@@ -12,6 +12,8 @@ pub(super) struct Item {
     /// `None`: it does not exist (any more).
     pub(super) resource: Option<Arc<Resource>>,
     pub(super) due: Due,
+    /// It only goes again what the client has, which says nothing new of it.
+    pub(super) refresh: bool,
 }
 
 /// What there is to send, by how urgent it is.

@@ -1,12 +1,12 @@
 //! The part of a subscription that keeps resources with a TTL alive at the client.
 //!
-//! What is refreshed is what was sent, and not what there is now: a change goes its own way, in its own order. What the
-//! client did not take is not refreshed, for it does not have it.
+//! What is refreshed is what the client took, and not what there is now: a change goes its own way, in its own order. What
+//! it did not take is not refreshed, for it does not have it; what it had before that is.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Entry, Item, Subscription,
+    Entry, Item, Kept, Subscription,
     due::{Due, Why},
 };
 use crate::xds::{
@@ -29,13 +29,13 @@ impl Subscription {
         let Some(beats) = &mut self.beats else { return };
         for (name, late) in beats.take_due(now) {
             let entry = self.entries.get(&name);
-            let has = entry.filter(|entry| entry.state == State::Acked);
-            let Some(sent) = has.and_then(Entry::sent) else {
+            let Some(has) = entry.and_then(|entry| has(&self.kept, self.mode, entry)) else {
+                beats.forget(&name);
                 continue;
             };
-            let refresh = match sent.heartbeat() {
+            let refresh = match has.heartbeat() {
                 Some(heartbeat) if !late && self.mode == Mode::Delta => heartbeat,
-                _ => sent,
+                _ => has,
             };
             self.refresh.push(refresh.clone());
         }
@@ -62,6 +62,7 @@ impl Subscription {
                     name: name.clone(),
                     resource: Some(resource),
                     due,
+                    refresh: true,
                 });
             }
         }
@@ -74,9 +75,23 @@ impl Subscription {
         if self.beats.is_none() && !expires {
             return;
         }
-        let entry = self.entries.get(resource.name());
-        let ttl = entry.and_then(|entry| entry.sent()?.ttl());
+        // A heartbeat does not say how long: what it is of does.
+        let sent = self.entries.get(resource.name()).and_then(Entry::sent);
+        let kept = self.kept.get(resource.name());
+        let mut whole = sent.into_iter().chain(kept);
+        let whole = whole.find(|whole| whole.version() == resource.version());
+        let ttl = whole.and_then(|whole| whole.ttl());
         self.beats.get_or_insert_default().sent(resource, ttl);
+    }
+
+    /// What a full list says of an entry. Of a rejected version, the one before: that the client takes, with all the rest,
+    /// and does not remove.
+    pub(super) fn listed<'a>(&'a self, entry: &'a Entry) -> Option<&'a Arc<Resource>> {
+        let before = self.kept.get(entry.name());
+        match entry.state {
+            State::Rejected => before.or(entry.sent()),
+            _ => entry.sent(),
+        }
     }
 
     /// How many notes it keeps of names, but for those that it has yet to look at.
@@ -84,12 +99,25 @@ impl Subscription {
         let in_flight = self.in_flight.as_ref();
         let in_flight = in_flight.map_or(0, |sent| sent.resources.len() + sent.removed.len());
         let beats = self.beats.as_ref().map_or(0, |beats| beats.len());
-        self.entries.len() + self.rejected.len() + in_flight + beats
+        self.entries.len() + self.rejected.len() + self.kept.len() + in_flight + beats
     }
 
     /// How many names it has yet to look at.
     pub(in crate::xds) fn backlog(&self) -> usize {
         self.dirty.len()
+    }
+}
+
+/// What a client has of an entry, as far as it is known. What came beside something that was rejected may have been applied
+/// all the same; but the version and the TTL that it goes by are those of before, so in a delta stream these are kept alive.
+fn has<'a>(kept: &'a Kept, mode: Mode, entry: &'a Entry) -> Option<&'a Arc<Resource>> {
+    let before = kept.get(entry.name());
+    match entry.state {
+        State::Acked => entry.sent(),
+        State::Rejected => before,
+        State::Sent if mode == Mode::Delta => before,
+        State::Sent => before.and(entry.sent()),
+        State::Waiting | State::Absent => None,
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, InFlight, Rejection, Subscription, blame::mentions, due::Why};
+use super::{InFlight, Rejection, Subscription, blame::mentions, due::Why};
 use crate::xds::{Resource, Witness};
 
 /// A client's word on the response in flight.
@@ -34,12 +34,18 @@ impl Subscription {
         }
         let in_flight = self.in_flight.take()?;
         let Some(error) = error else {
+            if let Some(beats) = &mut self.beats {
+                beats.accept();
+            }
             return Some(Verdict {
                 ruled: self.accept(&in_flight.resources),
                 ..Verdict::default()
             });
         };
         let (blamed, certain) = self.blame(&in_flight, error);
+        if let Some(beats) = &mut self.beats {
+            beats.reject();
+        }
         let mut fresh = false;
         let mut ruled = Vec::new();
         let mut left_with_nothing = Vec::new();
@@ -50,6 +56,11 @@ impl Subscription {
             let Some(sent) = entry.sent().cloned() else {
                 continue;
             };
+            if in_flight.version(name) != Some(sent.version()) {
+                // It was the version before that went again.
+                self.kept.forget(name);
+                continue;
+            }
             if entry.reject() {
                 left_with_nothing.push(name.clone());
             }
@@ -75,8 +86,9 @@ impl Subscription {
 
     /// What a rejection is about, and whether that is certain. What is not is shown as rejected, and not ruled upon.
     fn blame(&self, sent: &InFlight, error: &str) -> (Vec<Arc<str>>, bool) {
-        let resources = sent.resources.iter().map(|resource| resource.name());
-        let all = || resources.clone().chain(sent.removed.iter());
+        let resources = sent.resources.iter();
+        let names = resources.clone().map(|resource| resource.name());
+        let all = || names.clone().chain(sent.removed.iter());
         let named: Vec<_> = all()
             .filter(|name| mentions(error, name))
             .cloned()
@@ -85,9 +97,22 @@ impl Subscription {
             return (named, true);
         }
         // In a full list what is not new was taken before, unless it was rejected: then it may be that again.
-        let again = self.is_full() && self.rejected.values().any(|known| known.error.is_some());
+        let refused = |resource: &&Arc<Resource>| {
+            let known = self.rejected.get(resource.name());
+            known.is_some_and(|known| known.error.is_some() && known.version == *resource.version())
+        };
+        let again = self.is_full() && resources.clone().any(|resource| refused(&resource));
         let suspects = match &*sent.updated {
-            [] => all().cloned().collect(),
+            [] => {
+                // A heartbeat has nothing in it that could be wrong.
+                let whole = resources.filter(|resource| !resource.is_heartbeat());
+                let whole = whole.map(|resource| resource.name());
+                let mut suspects: Vec<_> = whole.chain(sent.removed.iter()).cloned().collect();
+                if suspects.is_empty() {
+                    suspects.extend(all().cloned());
+                }
+                suspects
+            }
             updated => updated.to_vec(),
         };
         let certain = suspects.len() == 1 && !again;
@@ -97,29 +122,21 @@ impl Subscription {
     /// Gives what has become good again by it.
     fn accept(&mut self, resources: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
         let mut ruled = Vec::new();
-        let mut take = |entry: &mut Entry| {
-            let sent = entry.sent()?;
+        let mut walk = self.entries.walk();
+        for resource in resources {
+            let name = resource.name();
+            let Some(entry) = walk.to(name) else { continue };
+            // It may be the version before that went again, beside which the last one stays rejected.
+            let last = |sent: &&Arc<Resource>| sent.version() == resource.version();
+            let Some(sent) = entry.sent().filter(last) else {
+                continue;
+            };
             if sent.fate().take() {
                 ruled.push(sent.clone());
             }
             entry.take();
-            Some(())
-        };
-        if self.is_full() {
-            for entry in self.entries.iter_mut() {
-                take(entry);
-            }
-            for rejection in self.rejected.values_mut() {
-                rejection.error = None;
-            }
-            return ruled;
-        }
-        let mut walk = self.entries.walk();
-        for resource in resources {
-            if let Some(entry) = walk.to(resource.name())
-                && take(entry).is_some()
-                && let Some(rejection) = self.rejected.get_mut(resource.name())
-            {
+            self.kept.forget(name);
+            if let Some(rejection) = self.rejected.get_mut(name) {
                 rejection.error = None;
             }
         }

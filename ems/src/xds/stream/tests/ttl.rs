@@ -124,6 +124,94 @@ fn no_heartbeat_of_what_was_rejected() {
     );
 }
 
+/// What it had before it rejected something newer it still has, however often that happens, and that is what is refreshed.
+#[test]
+fn a_rejection_does_not_end_what_was_taken() {
+    check(
+        Mode::Delta,
+        &[
+            "write cds:a=1/9 cds:b=1/9 =>",
+            "cds => cds a=1+9s b=1+9s",
+            "cds ack =>",
+            "wait 2 =>",
+            "write cds:a=2/9 => cds a=2+9s",
+            "cds nack:bad =>",
+            // Since the version before was sent, and not since the rejected one was.
+            "wait 1 => cds ~a=1+9s ~b=1+9s",
+            "cds ack =>",
+            "write cds:a=3 => cds a=3",
+            "cds nack:bad =>",
+            "wait 3 => cds ~a=1+9s ~b=1+9s",
+            "cds ack =>",
+            // Too late for a heartbeat: what it took, and not what it rejected.
+            "write cds:b=2/9 => cds b=2+9s",
+            "wait 20 =>",
+            "cds ack =>",
+            "wait 0 => cds a=1+9s b=2+9s",
+            "cds ack =>",
+            "wait 3 => cds ~a=1+9s ~b=2+9s",
+            "cds ack =>",
+            "write cds:a=4 => cds a=4",
+            "cds ack =>",
+            "wait 3 => cds ~b=2+9s",
+        ],
+    );
+    // Where a response has to name all, the version before stands for the rejected one, so that it can be taken.
+    check(
+        Mode::Sotw,
+        &[
+            "write cds:a=1 cds:b=1/9 =>",
+            "cds => cds a=1 b=1+9s",
+            "cds ack =>",
+            "write cds:a=2/9 => cds a=2+9s b=1+9s",
+            "cds nack:bad =>",
+            "wait 3 => cds a=1 b=1+9s",
+            "cds ack =>",
+            "write cds:c=1 => cds a=1 b=1+9s c=1",
+            "cds ack =>",
+            "write cds:a=3/9 => cds a=3+9s b=1+9s c=1",
+            "cds ack =>",
+            "wait 3 => cds a=3+9s b=1+9s c=1",
+        ],
+    );
+    check(
+        Mode::Sotw,
+        &[
+            "write rds:a=1/9 =>",
+            "rds a => rds a=1+9s",
+            "rds ack a =>",
+            "write rds:a=2 => rds a=2",
+            "rds nack:bad a =>",
+            "wait 3 => rds a=1+9s",
+            "rds ack a =>",
+            "wait 3 => rds a=1+9s",
+        ],
+    );
+}
+
+/// What came beside something that was rejected, and was not named, may be applied; its TTL is that of what was taken.
+#[test]
+fn what_came_beside_a_rejected_one_keeps_its_ttl() {
+    check(
+        Mode::Delta,
+        &[
+            "write cds:a=1/9 cds:b=1/9 =>",
+            "cds => cds a=1+9s b=1+9s",
+            "cds ack =>",
+            "write cds:a=2/9 cds:b=2/9 => cds a=2+9s b=2+9s",
+            "cds nack:a_bad =>",
+            "wait 3 => cds ~a=1+9s ~b=1+9s",
+            "cds ack =>",
+            // Nor is what is refreshed by it.
+            "write eds:x=1 =>",
+            "write cds:c=1 => cds c=1",
+            "wait 3 =>",
+            "cds nack:c =>",
+            "wait 0 => cds ~a=1+9s ~b=1+9s",
+        ],
+    );
+}
+
 /// Neither of what it does not want any more, or what is gone.
 #[test]
 fn no_heartbeat_of_what_is_gone() {

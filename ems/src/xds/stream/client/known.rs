@@ -1,0 +1,178 @@
+//! What the model client knows of one type, and what must be true of each response of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::TTL;
+use crate::xds::stream::{Mode, Response};
+
+/// What one client knows of one type.
+#[derive(Default)]
+pub(super) struct Known {
+    pub(super) names: BTreeSet<String>,
+    pub(super) wildcard: bool,
+    pub(super) asked: bool,
+    pub(super) named: bool,
+    /// Name to version.
+    pub(super) has: BTreeMap<String, String>,
+    /// When it forgets what it has.
+    pub(super) until: BTreeMap<String, Duration>,
+    /// The last version of the whole type that it took.
+    pub(super) version: String,
+    /// What it took last, by its own word.
+    pub(super) took: BTreeMap<String, String>,
+    /// Names of which it keeps what it took last, whatever else it rejects.
+    pub(super) keeps: BTreeSet<String>,
+    /// Names of which it rejected a heartbeat: how long it still has them may not be known.
+    pub(super) unsure: BTreeSet<String>,
+    /// The response to answer.
+    pub(super) open: Option<Response>,
+    /// What it had, and until when, of what that holds: it has it again if it rejects the response.
+    pub(super) before: BTreeMap<String, (Option<String>, Option<Duration>)>,
+    /// Names whose next response may repeat a version: they were asked for.
+    pub(super) excused: BTreeSet<String>,
+    /// The same because their cluster changed; not if the client rejected that version.
+    pub(super) follows: BTreeSet<String>,
+    /// Rejected and not sent anything else since.
+    pub(super) refused: BTreeSet<String>,
+    /// What was sent last on this stream, whether rejected or not.
+    pub(super) sent: BTreeMap<String, Option<String>>,
+}
+
+impl Known {
+    /// It takes all that a response holds.
+    pub(super) fn accept(&mut self, response: &Response) {
+        for resource in &**response.resources {
+            let (name, version) = (resource.name().to_string(), resource.version().to_string());
+            // It may have asked for it no more meanwhile.
+            if self.before.contains_key(&name) {
+                self.keeps.insert(name.clone());
+                self.took.insert(name.clone(), version);
+            }
+            self.unsure.remove(&name);
+        }
+    }
+
+    /// It takes nothing of a response, and goes on with what it had.
+    pub(super) fn reject(&mut self, response: &Response, now: Duration) {
+        for resource in &**response.resources {
+            let name = resource.name().to_string();
+            if self
+                .took
+                .get(&name)
+                .is_some_and(|took| **took == **resource.version())
+            {
+                // That it has no more, by its own word.
+                self.keeps.remove(&name);
+            }
+            if resource.is_heartbeat() {
+                self.unsure.insert(name.clone());
+            }
+            let (has, until) = self.before.remove(&name).unwrap_or_default();
+            let has = has.filter(|_| until.is_none_or(|until| until > now));
+            match has {
+                Some(has) => drop(self.has.insert(name.clone(), has)),
+                None => drop(self.has.remove(&name)),
+            }
+            match until {
+                Some(until) => drop(self.until.insert(name.clone(), until)),
+                None => drop(self.until.remove(&name)),
+            }
+            self.refused.insert(name);
+        }
+    }
+
+    /// Gives the names whose content differs from what was sent before. `full`: what is left out is gone; `current`: the version
+    /// that the server has of a name.
+    pub(super) fn receive(
+        &mut self,
+        response: Response,
+        now: Duration,
+        full: bool,
+        current: impl Fn(&str) -> Option<Arc<str>>,
+    ) -> Vec<String> {
+        let mut updated = Vec::new();
+        assert!(self.open.is_none(), "two in flight: {response:?}");
+        assert!(!response.version.is_empty(), "{response:?}");
+        let mut seen = BTreeSet::new();
+        let names = response.resources.iter().map(|r| r.name().to_string());
+        self.before = names
+            .map(|name| {
+                let had = (self.has.get(&name).cloned(), self.until.get(&name).copied());
+                (name, had)
+            })
+            .collect();
+        for resource in &**response.resources {
+            let (name, version) = (resource.name().to_string(), resource.version().to_string());
+            assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
+            if resource.is_heartbeat() {
+                assert_eq!(
+                    self.has.get(&name),
+                    Some(&version),
+                    "a heartbeat of what the client does not have: {response:?}"
+                );
+                self.until.insert(name, now + TTL);
+                continue;
+            }
+            // Whole, and not by a heartbeat: where there are none, when it is due; else only what the client forgot.
+            let early = match response.mode {
+                Mode::Delta if !self.unsure.contains(&name) => Duration::ZERO,
+                Mode::Delta | Mode::Sotw => TTL * 2 / 3,
+            };
+            let until = self.until.get(&name);
+            let refresh =
+                resource.ttl().is_some() && until.is_some_and(|until| *until <= now + early);
+            // What it took before it rejected what is current.
+            let newer = current(&name).is_some_and(|current| *current != *version);
+            let again = self.refused.contains(&name) && self.took.get(&name) == Some(&version);
+            if again && newer {
+                assert!(full || refresh, "{name}@{version} again: {response:?}");
+                self.until
+                    .extend(resource.ttl().map(|ttl| (name.clone(), now + ttl)));
+                self.has.insert(name, version);
+                continue;
+            }
+            let before = self.sent.insert(name.clone(), Some(version.clone()));
+            let same = before.flatten().as_ref() == Some(&version);
+            let follows = self.follows.remove(&name) && !self.refused.contains(&name);
+            let excused = follows || refresh || self.excused.contains(&name);
+            assert!(
+                !same || full || excused,
+                "{name}@{version} again without reason: {response:?}"
+            );
+            if !same {
+                updated.push(name.clone());
+            }
+            self.excused.remove(&name);
+            self.refused.remove(&name);
+            match resource.ttl() {
+                Some(ttl) => drop(self.until.insert(name.clone(), now + ttl)),
+                None => drop(self.until.remove(&name)),
+            }
+            self.has.insert(name, version);
+        }
+        for name in response.removed.iter().map(ToString::to_string) {
+            assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
+            let before = self.sent.insert(name.clone(), None);
+            assert!(
+                before != Some(None) || self.excused.contains(&name),
+                "-{name} again without reason: {response:?}"
+            );
+            self.excused.remove(&name);
+            self.has.remove(&name);
+            self.took.remove(&name);
+            self.keeps.remove(&name);
+        }
+        if full {
+            self.has.retain(|name, _| seen.contains(name));
+            self.sent.retain(|name, _| seen.contains(name));
+            self.took.retain(|name, _| seen.contains(name));
+            self.keeps.retain(|name| seen.contains(name));
+        }
+        self.open = Some(response);
+        updated
+    }
+}
