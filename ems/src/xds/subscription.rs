@@ -294,6 +294,7 @@ impl Subscription {
         let due = std::mem::take(&mut self.due);
         let full = self.is_full();
         let notes_updates = full || self.kind == ResourceType::Cluster;
+        let keeps = full || self.beats.is_some();
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
         let (mut lost, mut unasked) = (false, false);
         let mut items = plan.into_items();
@@ -309,13 +310,15 @@ impl Subscription {
             let entry = walk.to(&name);
             if let Some(new) = resource {
                 let before = entry.as_ref().and_then(|entry| entry.sent());
-                let before_differs = before.is_none_or(|old| old.version() != new.version());
-                if notes_updates && before_differs {
+                // Not a look at what there are thousands of where nobody needs it.
+                let differs = (notes_updates || keeps)
+                    && before.is_none_or(|old| old.version() != new.version());
+                if notes_updates && differs {
                     updated.push(new.name().clone());
                 }
                 match entry {
                     Some(entry) => {
-                        if before_differs {
+                        if keeps && differs {
                             self.kept.replace(entry, full);
                         }
                         entry.send(new);

@@ -13,7 +13,7 @@ use crate::xds::{Resource, stream::State};
 pub(super) struct Kept(HashMap<Arc<str>, Arc<Resource>>);
 
 impl Kept {
-    /// Notes that something new is about to be sent in place of what an entry says. `always`: also of what does not expire.
+    /// Notes that something else is about to be sent in place of what an entry says. `always`: also of what does not expire.
     pub(super) fn replace(&mut self, entry: &Entry, always: bool) {
         let taken = entry.sent().filter(|_| entry.state == State::Acked);
         if let Some(old) = taken.filter(|old| always || old.ttl().is_some()) {
@@ -26,7 +26,10 @@ impl Kept {
     }
 
     pub(super) fn forget(&mut self, name: &str) {
-        self.0.remove(name);
+        // Nearly always: not even a hash of the name.
+        if !self.0.is_empty() {
+            self.0.remove(name);
+        }
     }
 
     pub(super) fn retain(&mut self, keep: impl Fn(&Arc<str>) -> bool) {

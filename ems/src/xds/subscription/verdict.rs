@@ -127,7 +127,9 @@ impl Subscription {
             let name = resource.name();
             let Some(entry) = walk.to(name) else { continue };
             // It may be the version before that went again, beside which the last one stays rejected.
-            let last = |sent: &&Arc<Resource>| sent.version() == resource.version();
+            let last = |sent: &&Arc<Resource>| {
+                Arc::ptr_eq(sent, resource) || sent.version() == resource.version()
+            };
             let Some(sent) = entry.sent().filter(last) else {
                 continue;
             };
