@@ -3,6 +3,7 @@ pub mod api;
 pub mod bootstrap;
 pub mod cli;
 pub mod explain;
+mod grpc;
 mod host;
 pub mod identity;
 pub mod json;

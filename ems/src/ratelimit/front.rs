@@ -14,22 +14,20 @@ use std::{
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use futures::future::Either;
-use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body as _, Frame};
 use prost::Message;
 use tonic::{Status, body::Body};
 use tower::Service;
 
 use super::server::Limiter;
+use crate::grpc::{self, PREFIX};
 
 /// The only method of the service.
 const PATH: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 /// Most bytes of a request: a question, and what is around it.
 const REQUEST_BYTES: usize = 256 * 1024;
-
-/// gRPC's bytes before a message: whether it is compressed, and its length.
-const PREFIX: usize = 5;
 
 /// The services of a socket, behind the limiter.
 #[derive(Clone, Debug)]
@@ -77,15 +75,12 @@ async fn answer(limiter: &Limiter, body: Body) -> Result<Response<Body>, Status>
         .map_err(|error| Status::invalid_argument(error.to_string()))?;
     let answer = limiter.should_rate_limit(&request).await?;
     let mut bytes = BytesMut::with_capacity(PREFIX + answer.encoded_len());
-    bytes.put_u8(0);
-    // Far below 4 GiB.
-    bytes.put_u32(u32::try_from(answer.encoded_len()).unwrap_or(u32::MAX));
+    bytes.put_slice(&grpc::prefix(answer.encoded_len()));
     // The buffer grows: this cannot fail.
     let _ = answer.encode(&mut bytes);
-    let mut response = Response::new(Body::new(Reply::Message(bytes.freeze())));
-    let grpc = HeaderValue::from_static("application/grpc");
-    response.headers_mut().insert(CONTENT_TYPE, grpc);
-    Ok(response)
+    Ok(grpc::http::response(Body::new(Reply::Message(
+        bytes.freeze(),
+    ))))
 }
 
 /// All bytes of a body.

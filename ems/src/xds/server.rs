@@ -14,13 +14,14 @@ use std::{
 };
 
 use axum::{Router, body::Body, routing};
-use http::{HeaderValue, Response, header};
+use http::Response;
 use tokio::time::Instant;
 
 use super::{
     Bundles, Changed, ResourceType, Source, counters::Counters, hub::Hub, limits::Limits,
     nodes::Nodes, stream::Mode, wire::Encoder,
 };
+use crate::grpc;
 use responses::Responses;
 
 /// Service, its state-of-the-world method, its delta method, and its type; `None`: all of them.
@@ -184,12 +185,7 @@ impl Server {
                 .into_http();
         }
         let body = Responses::new(self.clone(), (mode, only), (id, inbox), request.into_body());
-        let mut response = Response::new(Body::new(body));
-        response.headers_mut().insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/grpc"),
-        );
-        response
+        grpc::http::response(Body::new(body))
     }
 }
 

@@ -7,13 +7,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::ControlPlane;
 use prost::Message;
 
+use crate::grpc::{self, PREFIX};
+
 use super::{
     put_field,
     stream::{Mode, Response},
 };
-
-/// gRPC's prefix of a message: not compressed, then its length.
-const PREFIX: usize = 5;
 
 /// Resources below this many bytes in all are copied behind the head: one frame costs more than the copy.
 const COPIED: usize = 2 * 1024;
@@ -61,10 +60,8 @@ impl Encoder {
             Some(response.resources.entries(response.mode))
         };
         let total = head.len() - PREFIX + rest.as_ref().map_or(0, Bytes::len);
-        // Not even a response of everything comes near 4 GiB.
-        let total = u32::try_from(total).unwrap_or(u32::MAX);
-        if let Some(prefix) = head.get_mut(1..PREFIX) {
-            prefix.copy_from_slice(&total.to_be_bytes());
+        if let Some(prefix) = head.first_chunk_mut() {
+            *prefix = grpc::prefix(total);
         }
         (head.freeze(), rest)
     }

@@ -19,7 +19,6 @@ use axum::body::Body;
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::Node;
 use futures::Stream as _;
-use http::{HeaderMap, HeaderValue};
 use http_body::Frame;
 use tokio::time::{Sleep, sleep};
 use tonic::{
@@ -28,13 +27,16 @@ use tonic::{
 };
 
 use super::{Server, load::Load};
-use crate::xds::{
-    Changed, ResourceType, View, Witness,
-    hub::{Inbox, News, StreamId},
-    limits::Refusal,
-    nodes::{self, Session, knows_ttl},
-    request::Incoming,
-    stream::{Action, Mode, Refused, Stream},
+use crate::{
+    grpc,
+    xds::{
+        Changed, ResourceType, View, Witness,
+        hub::{Inbox, News, StreamId},
+        limits::Refusal,
+        nodes::{self, Session, knows_ttl},
+        request::Incoming,
+        stream::{Action, Mode, Refused, Stream},
+    },
 };
 
 /// Requests looked at before others get their turn.
@@ -81,7 +83,7 @@ impl http_body::Body for Responses {
             }
             if let Some(status) = this.end.take() {
                 this.ended = true;
-                return Poll::Ready(Some(Ok(Frame::trailers(trailers(&status)))));
+                return Poll::Ready(Some(Ok(Frame::trailers(grpc::http::trailers(&status)))));
             }
             if this.ended {
                 return Poll::Ready(None);
@@ -364,14 +366,6 @@ fn status_of(refusal: &Refusal) -> tonic::Status {
         | Refusal::WrongType { .. } => Code::InvalidArgument,
     };
     tonic::Status::new(code, refusal.to_string())
-}
-
-fn trailers(status: &tonic::Status) -> HeaderMap {
-    let mut trailers = HeaderMap::new();
-    if status.add_header(&mut trailers).is_err() {
-        trailers.insert(tonic::Status::GRPC_STATUS, HeaderValue::from_static("13"));
-    }
-    trailers
 }
 
 /// Decodes the requests of either variant.
