@@ -194,6 +194,7 @@ impl Beats {
     pub(super) fn retain(&mut self, keep: impl Fn(&Arc<str>) -> bool) {
         self.running.retain(|name, _| keep(name));
         self.before.retain(|name, _| keep(name));
+        self.fresh.retain(keep);
     }
 
     /// When the next one has to be refreshed.

@@ -50,3 +50,19 @@ proptest! {
         compare(&steps);
     }
 }
+
+/// A client gives up what it has, and in the same breath rejects that it was refreshed.
+#[test]
+fn what_is_given_up_leaves_no_note_of_a_rejected_refresh() {
+    run(
+        Mode::Delta,
+        &[
+            Step::Write(vec![(0, 0, VERSIONS)]),
+            Step::Ask(0, vec![1], vec![], With::Nothing),
+            Step::Answer(0, With::Ack),
+            Step::Reconnect,
+            Step::Write(vec![(0, 0, 0)]),
+            Step::Ask(0, vec![], vec![1], With::Nack),
+        ],
+    );
+}
