@@ -92,6 +92,10 @@ pub(crate) fn bench(arguments: &[OsString]) -> Result<()> {
             setup::ratelimit_bench()?;
             &["--package", "ems", "--package", "xds-fixture"]
         }
+        // Before anything is built for it.
+        Some(name) if name != "filter" => {
+            bail!("no measurement '{name}'; cargo xtask bench lists them");
+        }
         _ => {
             setup::bench()?;
             build::filter()?;

@@ -83,9 +83,16 @@ pub(super) const ALL: &[Step] = &[
     },
 ];
 
-/// `cargo test` over everything that runs on this machine.
+/// `cargo test` over everything that runs on this machine. Of names it takes one, while the tests' own programs take any
+/// number, behind `--`.
 pub(super) fn cargo_test(arguments: &[OsString]) -> Command {
     let mut command = shell::cargo(["test", "--workspace", "--no-fail-fast"]);
+    let are_names = !arguments
+        .iter()
+        .any(|a| a.to_string_lossy().starts_with('-'));
+    if arguments.len() > 1 && are_names {
+        command.arg("--");
+    }
     command.args(arguments);
     command
 }
@@ -193,4 +200,30 @@ fn docker_stack(_: Scope, _: &mut Tally) -> Result<Outcome> {
     }
     compose::test(false)?;
     Ok(Outcome::Passed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_names() {
+        for (words, expected) in [
+            ("", ""),
+            ("one", "one"),
+            ("one two", "-- one two"),
+            ("--package ems one", "--package ems one"),
+            ("one -- --nocapture", "one -- --nocapture"),
+        ] {
+            let words: Vec<OsString> = words.split_whitespace().map(OsString::from).collect();
+            let command = cargo_test(&words);
+            let found: Vec<_> = command.get_args().map(|a| a.to_string_lossy()).collect();
+            let given: Vec<_> = expected.split_whitespace().collect();
+            assert!(
+                found.ends_with(&given.iter().map(|&a| a.into()).collect::<Vec<_>>()),
+                "{found:?}"
+            );
+            assert_eq!(found.len(), 3 + given.len(), "{found:?}");
+        }
+    }
 }
