@@ -26,6 +26,9 @@ use crate::{
     serve::network::{CONNECTS_PER_SECOND, Keepalive},
     xds::limits::Limits,
 };
+
+/// Most seconds of a drain: who waits longer for a server to stop takes it for one that hangs.
+const LONGEST_DRAIN: u32 = 3_600;
 pub use headers::HeaderNames;
 
 /// Options as they were said. In a file, fields have their names in camel case, and unknown ones are refused.
@@ -77,7 +80,7 @@ pub struct RawOptions {
     #[arg(long, env = "EMS_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 
-    /// Seconds over which Envoys are sent away when the server stops [default: 2]
+    /// Seconds over which Envoys are sent away when the server stops, 3600 at most [default: 2]
     #[arg(long, env = "EMS_DRAIN_SECONDS", value_name = "SECONDS")]
     pub drain_seconds: Option<u32>,
 
@@ -284,8 +287,19 @@ impl RawOptions {
             self.max_connects_per_second,
         )
         .unwrap_or(CONNECTS_PER_SECOND);
-        let headers = self.headers.check(&mut errors);
         let xds = Limits::default();
+        let max_streams = positive(&mut errors, "--max-streams", self.max_streams);
+        let max_streams_per_node = positive(
+            &mut errors,
+            "--max-streams-per-node",
+            self.max_streams_per_node,
+        );
+        let drain = self.drain_seconds.unwrap_or(2);
+        if drain > LONGEST_DRAIN {
+            let detail = format!("must be {LONGEST_DRAIN} or less");
+            fault(&mut errors, "--drain-seconds", &detail);
+        }
+        let headers = self.headers.check(&mut errors);
         match region {
             Some(region) if errors.is_empty() => Ok(Options {
                 region,
@@ -299,10 +313,13 @@ impl RawOptions {
                 log_format,
                 log_level,
                 ready_file: self.ready_file,
-                drain: Duration::from_secs(self.drain_seconds.unwrap_or(2).into()),
+                drain: Duration::from_secs(drain.into()),
                 keepalive,
-                max_streams: count(self.max_streams, xds.streams),
-                max_streams_per_node: count(self.max_streams_per_node, xds.streams_per_node),
+                max_streams: count(max_streams.map(NonZeroU32::get), xds.streams),
+                max_streams_per_node: count(
+                    max_streams_per_node.map(NonZeroU32::get),
+                    xds.streams_per_node,
+                ),
                 max_connects_per_second,
                 max_node_destinations: count(self.max_node_destinations, 1_000),
                 max_destinations: count(self.max_destinations, 20_000),

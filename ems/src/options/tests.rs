@@ -48,7 +48,8 @@ fn flags_come_before_the_file_and_the_file_before_defaults() {
 fn every_error_is_reported() {
     let raw = flags(
         "--xds-address localhost:1 --http-address x --trust-domain A/b --default-region a.b --log-format xml --log-level = \
-         --redis rediss://a --max-connects-per-second 0 --keepalive-seconds 0 --keepalive-timeout-seconds 0",
+         --redis rediss://a --max-connects-per-second 0 --max-streams 0 \
+         --max-streams-per-node 0 --drain-seconds 3601 --keepalive-seconds 0 --keepalive-timeout-seconds 0",
     );
     let errors = raw.check().unwrap_err();
     let at: Vec<_> = errors.iter().map(|e| e.field.as_str()).collect();
@@ -64,6 +65,9 @@ fn every_error_is_reported() {
         "--keepalive-seconds",
         "--keepalive-timeout-seconds",
         "--max-connects-per-second",
+        "--max-streams",
+        "--max-streams-per-node",
+        "--drain-seconds",
     ];
     assert_eq!(at, flags);
 }
