@@ -378,10 +378,17 @@ impl Source for Resources {
         match resource.fate().bad() {
             _ if !current => Changed::default(),
             Some(error) => {
+                let advice = match kind {
+                    ResourceType::Cluster | ResourceType::Endpoints => "change the record",
+                    // It is made of many records, and of what the Envoy said of itself.
+                    _ => {
+                        "look whether the Envoy's --filter and --listen fit it (ems bootstrap), then at the records"
+                    }
+                };
                 tracing::error!(
-                    %kind, name = &**name, %error,
+                    %kind, name = &**name, %error, advice,
                     "every Envoy that answered rejected this: once a second one does, those that come are sent what was good \
-                     before, if anything was; change the record"
+                     before, if anything was"
                 );
                 Changed::default()
             }

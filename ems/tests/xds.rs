@@ -367,7 +367,7 @@ async fn limits_have_clear_ends() {
         .await
         .expect_err("a third stream");
     assert_eq!(end.code(), Code::ResourceExhausted);
-    assert_eq!(fixture.server.counters().refused(), 4);
+    assert_eq!(fixture.server.counters().refused(), 5);
 }
 
 #[tokio::test]

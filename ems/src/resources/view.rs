@@ -114,7 +114,7 @@ impl NodeView {
             Err(Full) => {
                 if !std::mem::replace(&mut used.complained, true) {
                     tracing::warn!(
-                        node = %self.node.service,
+                        caller = %self.node.service,
                         name,
                         "too many destinations in use that this region has no record of: further ones are refused; \
                          put records of the services that are meant, or look for a caller that makes up names"

@@ -94,7 +94,11 @@ impl http_body::Body for Responses {
                     continue;
                 }
                 Poll::Ready(Some(Err(status))) => {
-                    this.end = Some(status);
+                    match status.code() {
+                        // What it sent is too long or makes no sense.
+                        Code::OutOfRange | Code::InvalidArgument => this.refuse(status),
+                        _ => this.end = Some(status),
+                    }
                     continue;
                 }
                 Poll::Ready(None) => {
@@ -334,8 +338,10 @@ impl Responses {
 
     fn refuse(&mut self, status: tonic::Status) {
         self.server.counters.refuse();
+        let node = self.open.as_ref().map(|open| open.session.node_id());
         tracing::warn!(
             stream = self.id,
+            node,
             reason = status.message(),
             "stream refused"
         );
