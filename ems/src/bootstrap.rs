@@ -30,15 +30,15 @@ pub struct BootstrapArgs {
     /// Where it listens; Envoys only [default: 127.0.0.1:10000, a gateway 0.0.0.0:15443]
     #[arg(long)]
     pub listen: Option<SocketAddr>,
-    /// Where its admin page is; Envoys only
-    #[arg(long, default_value = "127.0.0.1:9901")]
-    pub admin: SocketAddr,
+    /// Where its admin page is; Envoys only [default: 127.0.0.1:9901]
+    #[arg(long)]
+    pub admin: Option<SocketAddr>,
     /// The xDS address of the region's EMS
     #[arg(long, default_value = "127.0.0.1:18000")]
     pub xds: HostPort,
-    /// Where the Isthmus filter lies on the machine of this Envoy; Envoys only
-    #[arg(long, default_value = "/etc/envoy/isthmus_filter.wasm")]
-    pub filter: String,
+    /// Where the Isthmus filter lies on the machine of this Envoy; Envoys only [default: /etc/envoy/isthmus_filter.wasm]
+    #[arg(long)]
+    pub filter: Option<String>,
     /// Its id, unique in the region [default: KIND-SERVICE-HOSTNAME]
     #[arg(long)]
     pub node_id: Option<String>,
@@ -141,9 +141,20 @@ fn template(kind: NodeKind) -> &'static str {
     }
 }
 
+/// What was said of an Envoy has no meaning for a gRPC library.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{flags}: a gRPC library has none of this, only an Envoy; leave it out, or choose another --kind"
+)]
+pub struct EnvoysOnly {
+    flags: String,
+}
+
 /// The bootstrap: YAML, or for gRPC JSON. `hostname` makes the node's id where none is given.
-#[must_use]
-pub fn bootstrap(args: &BootstrapArgs, hostname: &str) -> String {
+///
+/// # Errors
+/// What is asked for does not fit the kind.
+pub fn bootstrap(args: &BootstrapArgs, hostname: &str) -> Result<String, EnvoysOnly> {
     let kind = args.kind.to_string();
     let service = match &args.service {
         Some(service) => service.as_str(),
@@ -155,9 +166,33 @@ pub fn bootstrap(args: &BootstrapArgs, hostname: &str) -> String {
         None => format!("{kind}-{hostname}"),
     };
     match args.kind {
-        Kind::Envoy(kind) => envoy(args, kind, service, &id),
-        Kind::Grpc => grpc(args, service, &id),
+        Kind::Envoy(kind) => Ok(envoy(args, kind, service, &id)),
+        Kind::Grpc => {
+            envoys_only(args)?;
+            Ok(grpc(args, service, &id))
+        }
     }
+}
+
+fn envoys_only(args: &BootstrapArgs) -> Result<(), EnvoysOnly> {
+    let flags = [
+        ("--listen", args.listen.is_some()),
+        ("--admin", args.admin.is_some()),
+        ("--filter", args.filter.is_some()),
+        ("--uses", !args.uses.is_empty()),
+        ("--eager", args.eager),
+    ];
+    let said: Vec<_> = flags
+        .into_iter()
+        .filter(|(_, said)| *said)
+        .map(|(flag, _)| flag)
+        .collect();
+    if said.is_empty() {
+        return Ok(());
+    }
+    Err(EnvoysOnly {
+        flags: said.join(", "),
+    })
 }
 
 /// For a gRPC library. Nobody is asked who they are by EMS, and no certificates are known before this file is read: so the
@@ -190,7 +225,14 @@ fn envoy(args: &BootstrapArgs, kind: NodeKind, service: &str, id: &str) -> Strin
         NodeKind::Sidecar | NodeKind::Host => SocketAddr::from(([127, 0, 0, 1], 10_000)),
         NodeKind::Gateway => SocketAddr::from(([0, 0, 0, 0], 15_443)),
     });
-    let admin = HostPort::from(args.admin);
+    let admin = args
+        .admin
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9_901)));
+    let admin = HostPort::from(admin);
+    let filter = args
+        .filter
+        .as_deref()
+        .unwrap_or("/etc/envoy/isthmus_filter.wasm");
     // As JSON, which is YAML too, so that no value can mean anything but itself.
     let values = [
         ("<node-id>", quoted(id)),
@@ -199,7 +241,7 @@ fn envoy(args: &BootstrapArgs, kind: NodeKind, service: &str, id: &str) -> Strin
         ("<region>", quoted(&args.region)),
         ("<zone>", quoted(&args.zone.as_deref().unwrap_or_default())),
         ("<listen>", quoted(&listen.to_string())),
-        ("<filter>", quoted(&args.filter)),
+        ("<filter>", quoted(filter)),
         ("<uses>", quoted(&args.uses)),
         ("<eager>", quoted(&args.eager)),
         ("<admin-host>", quoted(&admin.host)),

@@ -66,7 +66,7 @@ impl Cli {
                 return Ok(ExitCode::from(u8::from(differs)));
             }
             Command::Serve(args) => serve::run(*args),
-            Command::Bootstrap(args) => print(&bootstrap(&args, &crate::host::hostname())),
+            Command::Bootstrap(args) => print(&bootstrap(&args, &crate::host::hostname())?),
             Command::Apply(args) => files::apply(&args, print),
             Command::Validate(args) => print(&files::validate(&args)?),
             Command::Get(args) => print(&get::get(&args)?),

@@ -28,7 +28,7 @@ fn envoy_takes_every_kind() {
             ] {
                 let words = format!("x --kind {kind} --service s --region us {more}");
                 let parsed = Bootstrap::try_parse_from(words.split_whitespace()).unwrap();
-                let yaml = bootstrap(&parsed.args, "h");
+                let yaml = bootstrap(&parsed.args, "h").unwrap();
                 let file = dir.write(&format!("{kind}.yaml"), &yaml).unwrap();
                 let output = Command::new(&binary)
                     .args([

@@ -213,6 +213,40 @@ fn nothing_is_written_when_something_is_wrong() {
     }
 }
 
+/// Many are written at a time: they are told in their order all the same, and a failure hides nothing.
+#[test]
+fn many_records_are_told_in_order_and_counted_when_one_fails() {
+    let server = Server::start("us");
+    let services = |first: u32, version: u64| {
+        let document = |at| format!("kind: Service\nname: s{at:03}\nversion: {version}\n");
+        (first..first + 50)
+            .map(document)
+            .collect::<Vec<_>>()
+            .join("---\n")
+    };
+    let told = server.ok(&["apply", "-f", "-"], &services(0, 7));
+    let expected: String = (0..50)
+        .map(|at| format!("service s{at:03} created (version 7)\n"))
+        .collect();
+    assert_eq!(told, expected);
+
+    // s049 has a later version than the one that is to be written, and comes first.
+    let endpoint = "---\nkind: Endpoint\nservice: s049\nid: a\naddress: 10.0.0.1\nport: 80\n";
+    let later = services(49, 6) + endpoint;
+    let output = server.run(&["apply", "-f", "-"], &later);
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stdout).unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    let written = told.lines().count();
+    assert!((0..8).contains(&written), "{told}");
+    let counted = format!("ems: {written} of 51 records were written: service s049: ");
+    assert!(words.starts_with(&counted), "{words}");
+    let stored = server.ok(&["get", "services"], "");
+    assert_eq!(stored.lines().count(), 1 + 50 + written, "{stored}");
+    let endpoints = server.ok(&["get", "endpoints", "-o", "json"], "");
+    assert_eq!(endpoints, "[]\n");
+}
+
 #[test]
 fn diff_says_what_apply_would_do() {
     let server = Server::start("us");

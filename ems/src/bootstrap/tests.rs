@@ -23,7 +23,7 @@ fn parse(arguments: &str) -> Result<BootstrapArgs, String> {
 
 /// The value at a JSON pointer of what is printed.
 fn check(arguments: &str, pointer: &str, expect: &str) {
-    let text = bootstrap(&parse(arguments).unwrap(), "h1");
+    let text = bootstrap(&parse(arguments).unwrap(), "h1").unwrap();
     let yaml: Value = serde_saphyr::from_str(&text).unwrap();
     let found = yaml.pointer(pointer).map(Value::to_string);
     assert_eq!(found.as_deref().unwrap_or("nothing"), expect, "{arguments}");
@@ -125,7 +125,7 @@ fn grpc_gets_json() {
         ),
     ];
     for (more, pointer, expect) in cases {
-        let text = bootstrap(&parse(&format!("{GRPC} {more}")).unwrap(), "h1");
+        let text = bootstrap(&parse(&format!("{GRPC} {more}")).unwrap(), "h1").unwrap();
         let json: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(json.pointer(pointer).unwrap().to_string(), expect, "{more}");
     }
@@ -153,6 +153,22 @@ fn what_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn grpc_has_nothing_of_an_envoy() {
+    for (more, flags) in [
+        ("--listen 127.0.0.1:1", "--listen: "),
+        ("--admin 127.0.0.1:1", "--admin: "),
+        ("--filter x.wasm", "--filter: "),
+        ("--uses a", "--uses: "),
+        ("--eager", "--eager: "),
+        ("--eager --listen 127.0.0.1:1", "--listen, --eager: "),
+    ] {
+        let args = parse(&format!("{GRPC} {more}")).unwrap();
+        let error = bootstrap(&args, "h1").unwrap_err().to_string();
+        assert!(error.starts_with(flags), "{more}: {error}");
+    }
+}
+
+#[test]
 fn templates_are_yaml_themselves_and_hold_nothing_unknown() {
     for kind in NodeKind::ALL {
         let yaml: Value = serde_saphyr::from_str(template(kind)).unwrap();
@@ -163,7 +179,8 @@ fn templates_are_yaml_themselves_and_hold_nothing_unknown() {
         let filled = bootstrap(
             &parse(&format!("--kind {kind} --service s --region r")).unwrap(),
             "h",
-        );
+        )
+        .unwrap();
         for line in filled
             .lines()
             .filter(|line| !line.trim_start().starts_with('#'))

@@ -29,8 +29,8 @@ pub(super) struct Server {
     server: String,
 }
 
-/// A connected client.
-#[derive(Debug)]
+/// A connected client. Clones share the connection.
+#[derive(Clone, Debug)]
 pub(super) struct Client {
     url: String,
     pub(super) registry: RegistryClient<Channel>,

@@ -85,7 +85,7 @@ impl Record {
     }
 
     /// Records that others need go first.
-    fn rank(&self) -> u8 {
+    pub(super) fn rank(&self) -> u8 {
         match self {
             Self::Region(_) => 0,
             Self::Service(_) => 1,

@@ -1,11 +1,14 @@
 //! `-f FILE…`: `ems apply`, `ems diff` and `ems validate`.
 
 use std::{
+    cell::Cell,
+    future::ready,
     io::{self, Read},
     path::PathBuf,
 };
 
 use anyhow::{Context, Result, bail};
+use futures::{StreamExt, stream};
 use tonic::Code;
 
 use super::{
@@ -88,23 +91,44 @@ pub(super) fn validate(args: &Validate) -> Result<String> {
     Ok(lines.collect())
 }
 
-/// Writes what is in files, after all of it was checked, and says of each record what happened as it happens.
+/// Records written at a time: the way to another continent and back is not waited for once per record.
+const AT_ONCE: usize = 8;
+
+/// Writes what is in files, after all of it was checked, and says of each record what happened as it happens, in the
+/// order of the files. After an error no other write is begun; those that were under way are waited for and told.
 pub(super) fn apply(args: &Apply, mut say: impl FnMut(&str) -> Result<()>) -> Result<()> {
     let records = args.files.read().context("nothing was written")?;
-    args.server.run(|mut client| async move {
-        for record in records {
-            let title = record.title();
-            let before = client.stored(&record).await?;
-            let before = before.map(|mut stored| *stored.version_mut());
-            let after = client.put(record).await?;
-            let what = match before {
-                None => "created",
-                Some(before) if before == after => "unchanged",
-                Some(_) => "changed",
-            };
-            say(&format!("{title} {what} (version {after})\n"))?;
+    args.server.run(|client| async move {
+        let mut failed = None;
+        let mut written = 0;
+        // Others may need what goes before.
+        for alike in records.chunk_by(|a, b| a.rank() == b.rank()) {
+            let going_on = Cell::new(true);
+            let mut outcomes = stream::iter(alike)
+                .take_while(|_| ready(going_on.get()))
+                .map(|record| client.clone().apply(record.clone()))
+                .buffered(AT_ONCE);
+            while let Some(outcome) = outcomes.next().await {
+                match outcome {
+                    Ok(line) => {
+                        written += 1;
+                        say(&line)?;
+                    }
+                    Err(error) => {
+                        going_on.set(false);
+                        failed.get_or_insert(error);
+                    }
+                }
+            }
+            if failed.is_some() {
+                break;
+            }
         }
-        Ok(())
+        let all = records.len();
+        match failed {
+            Some(error) => Err(error.context(format!("{written} of {all} records were written"))),
+            None => Ok(()),
+        }
     })
 }
 
@@ -124,6 +148,20 @@ pub(super) fn diff(args: &Diff, mut say: impl FnMut(&str) -> Result<()>) -> Resu
 }
 
 impl Client {
+    /// Writes a record and tells what that did.
+    async fn apply(mut self, record: Record) -> Result<String> {
+        let title = record.title();
+        let before = self.stored(&record).await?;
+        let before = before.map(|mut stored| *stored.version_mut());
+        let after = self.put(record).await?;
+        let what = match before {
+            None => "created",
+            Some(before) if before == after => "unchanged",
+            Some(_) => "changed",
+        };
+        Ok(format!("{title} {what} (version {after})\n"))
+    }
+
     /// The record as the server has it; `None`: it has none.
     async fn stored(&mut self, record: &Record) -> Result<Option<Record>> {
         use isthmus_proto::v1::{EndpointRef, RegionRef, ServiceRef};

@@ -8,6 +8,7 @@
 
 use std::{
     io::{self, IoSlice},
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -17,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use axum::extract::ConnectInfo;
 use http::Request;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -33,7 +35,7 @@ pub(super) const FIRST_REQUEST: Duration = Duration::from_secs(10);
 /// A connection that was let in.
 pub(super) struct Connection {
     stream: TcpStream,
-    asked: Asked,
+    peer: Peer,
     /// When the first request must have come; `None`: it has.
     deadline: Option<Pin<Box<Sleep>>>,
     /// How long the peer may take to read anything.
@@ -43,18 +45,16 @@ pub(super) struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-/// Whether a connection has made a request. Requests have it among their extensions.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Asked(Arc<AtomicBool>);
-
-impl Asked {
-    /// It has.
-    pub(super) fn set(&self) {
-        self.0.store(true, Relaxed);
-    }
+/// What a request knows of its connection, by its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    /// The connection has made a request.
+    asked: Arc<AtomicBool>,
+    /// `None`: it was gone before it was asked for.
+    address: Option<SocketAddr>,
 }
 
-/// Services that note of each connection that it has asked.
+/// Services that note of each connection that it has asked, and of each request where it comes from.
 #[derive(Clone, Debug)]
 pub(super) struct Noting<S>(pub(super) S);
 
@@ -67,9 +67,12 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Noting<S> {
         self.0.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> S::Future {
-        if let Some(asked) = request.extensions().get::<Asked>() {
-            asked.set();
+    fn call(&mut self, mut request: Request<B>) -> S::Future {
+        if let Some(peer) = request.extensions().get::<Peer>() {
+            peer.asked.store(true, Relaxed);
+            if let Some(address) = peer.address {
+                request.extensions_mut().insert(ConnectInfo(address));
+            }
         }
         self.0.call(request)
     }
@@ -78,9 +81,13 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for Noting<S> {
 impl Connection {
     /// `patience`: how long the peer may take to read anything.
     pub(super) fn new(stream: TcpStream, place: OwnedSemaphorePermit, patience: Duration) -> Self {
+        let peer = Peer {
+            asked: Arc::default(),
+            address: stream.peer_addr().ok(),
+        };
         Self {
             stream,
-            asked: Asked::default(),
+            peer,
             deadline: Some(Box::pin(sleep(FIRST_REQUEST))),
             patience,
             stuck: None,
@@ -108,10 +115,10 @@ impl Connection {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = Asked;
+    type ConnectInfo = Peer;
 
-    fn connect_info(&self) -> Asked {
-        self.asked.clone()
+    fn connect_info(&self) -> Peer {
+        self.peer.clone()
     }
 }
 
@@ -125,7 +132,7 @@ impl AsyncRead for Connection {
         if let read @ Poll::Ready(_) = Pin::new(&mut self.stream).poll_read(cx, buffer) {
             return read;
         }
-        if self.deadline.is_some() && self.asked.0.load(Relaxed) {
+        if self.deadline.is_some() && self.peer.asked.load(Relaxed) {
             self.deadline = None;
         }
         if let Some(deadline) = &mut self.deadline

@@ -6,6 +6,7 @@ mod responses;
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, body::Body, routing};
+use axum::{Router, body::Body, extract::ConnectInfo, routing};
 use http::Response;
 use tokio::time::Instant;
 
@@ -162,6 +163,8 @@ impl Server {
         only: Option<ResourceType>,
         request: http::Request<Body>,
     ) -> Response<Body> {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map(|ConnectInfo(address)| *address);
         let Some((id, inbox)) = self.hub.join(self.limits.streams) else {
             let limit = self.limits.streams;
             self.counters.refuse();
@@ -169,6 +172,7 @@ impl Server {
             if !self.full.swap(true, Ordering::Relaxed) {
                 tracing::warn!(
                     limit,
+                    peer = peer.map(tracing::field::display),
                     "stream refused: there are as many as are allowed (--max-streams)"
                 );
             }
@@ -184,7 +188,13 @@ impl Server {
             return tonic::Status::unavailable("this server is shutting down, try another")
                 .into_http();
         }
-        let body = Responses::new(self.clone(), (mode, only), (id, inbox), request.into_body());
+        let body = Responses::new(
+            self.clone(),
+            (mode, only),
+            (id, inbox),
+            peer,
+            request.into_body(),
+        );
         grpc::http::response(Body::new(body))
     }
 }

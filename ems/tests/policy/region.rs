@@ -150,7 +150,7 @@ impl Region {
         let options = EnvoyOptions {
             name: format!("{}-{kind}", self.name),
             binary: artifact::envoy().unwrap(),
-            bootstrap: bootstrap(&parsed.args, "test"),
+            bootstrap: bootstrap(&parsed.args, "test").unwrap(),
             arguments: Vec::new(),
             admin,
             listen,

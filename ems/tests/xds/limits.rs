@@ -46,6 +46,17 @@ async fn streams_of_a_node_and_in_all() {
     assert!(end.message().contains("3 streams already"), "{end:?}");
     let refused = ems.metric("ems_xds_refused_streams_total", "").unwrap();
     assert_eq!((streams(), refused as u32), (3, 2));
+    // Who it was and where, for whoever has to find it.
+    let log = ems.log();
+    for parts in [
+        ["stream refused", r#"node \"greedy\""#, "peer=127.0.0.1:"],
+        ["--max-streams", "limit=3", "peer=127.0.0.1:"],
+    ] {
+        let found = log
+            .lines()
+            .any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(found, "{parts:?}: {log}");
+    }
 }
 
 /// One connection cannot have ever more under way: its client has to wait, or make another.

@@ -9,6 +9,7 @@ use std::{
     collections::VecDeque,
     convert::Infallible,
     future::Future,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -47,6 +48,8 @@ pub(super) struct Responses {
     server: Arc<Server>,
     mode: Mode,
     only: Option<ResourceType>,
+    /// Where the client is, as far as whoever serves it knows.
+    peer: Option<SocketAddr>,
     id: StreamId,
     inbox: Arc<Inbox>,
     requests: Streaming<Incoming>,
@@ -130,6 +133,7 @@ impl Responses {
         server: Arc<Server>,
         (mode, only): (Mode, Option<ResourceType>),
         (id, inbox): (StreamId, Arc<Inbox>),
+        peer: Option<SocketAddr>,
         requests: Body,
     ) -> Self {
         let max = Some(server.limits.request_bytes);
@@ -137,6 +141,7 @@ impl Responses {
         Self {
             mode,
             only,
+            peer,
             id,
             inbox,
             requests,
@@ -342,6 +347,7 @@ impl Responses {
         tracing::warn!(
             stream = self.id,
             node,
+            peer = self.peer.map(tracing::field::display),
             reason = status.message(),
             "stream refused"
         );
