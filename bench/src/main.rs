@@ -1,5 +1,7 @@
 //! Measurements of Isthmus on real parts. Each prints a table, and with `--json` one object on the last line.
 
+use std::process::ExitCode;
+
 use anyhow::{Result, bail};
 use lexopt::prelude::*;
 
@@ -44,7 +46,17 @@ measurements:
 
 --json prints one object as the last line";
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match measure() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure() -> Result<()> {
     let mut arguments = lexopt::Parser::from_env();
     match arguments.next()? {
         Some(Value(name)) if name == "filter" => filter::run(arguments),
