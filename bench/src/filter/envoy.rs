@@ -80,8 +80,8 @@ pub(crate) fn proxy<'a>(
         let (route, filter) = match filter {
             Filter::Bare => (&fixed, None),
             Filter::Noop(file) => (&fixed, Some(wasm(name, file, ""))),
-            Filter::Isthmus(file) => (&chosen, Some(wasm(name, file, &filter_config()))),
-            Filter::Limited(file) => (&chosen, Some(wasm(name, file, &limited_config()))),
+            Filter::Isthmus(file) => (&chosen, Some(wasm(name, file, &config(&[])))),
+            Filter::Limited(file) => (&chosen, Some(wasm(name, file, &config(&[limit()])))),
             Filter::LocalRateLimit => (&fixed, Some(local_rate_limit())),
             Filter::Lua => (&chosen, Some(lua())),
         };
@@ -105,23 +105,21 @@ pub(crate) fn proxy<'a>(
     })
 }
 
-fn filter_config() -> String {
-    config("us", &json!({}))
+fn limit() -> Value {
+    json!({ "per": "caller", "requests": 1_000_000, "unit": "second" })
 }
 
-/// Limits are those of the own region, so this filter is in `eu`. It sets the same headers.
-fn limited_config() -> String {
-    let limit = json!({ "per": "caller", "requests": 1_000_000, "unit": "second" });
-    config("eu", &json!({ "limits": [limit] }))
-}
-
-fn config(region: &str, payments: &Value) -> String {
+/// Limits are those of the own region, so the filter is in the one that requests are for, also without.
+fn config(limits: &[Value]) -> String {
     json!({
         "version": "1",
-        "region": region,
+        "region": "eu",
         "regions": ["eu", "us"],
         "caller": "us/orders",
-        "services": { "ledger": { "allow": ["us/payments"] }, "payments": payments },
+        "services": {
+            "ledger": { "allow": ["us/payments"] },
+            "payments": { "limits": limits },
+        },
     })
     .to_string()
 }
@@ -144,6 +142,8 @@ fn local_rate_limit() -> Value {
     })
 }
 
+/// A build has one VM for all its configurations: code that was translated twice, or lies elsewhere in memory, can cost more
+/// than what is to be told apart.
 fn wasm(name: &str, file: &Path, configuration: &str) -> Value {
     json!({
         "name": name,
@@ -152,7 +152,7 @@ fn wasm(name: &str, file: &Path, configuration: &str) -> Value {
             "config": {
                 "name": name,
                 "vm_config": {
-                    "vm_id": name,
+                    "vm_id": file.file_stem().map(|stem| stem.to_string_lossy()),
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": { "local": { "filename": file } },
                 },

@@ -237,10 +237,11 @@ impl Client {
             }
         }
         if self.mode == Mode::Delta {
-            // Even if the same request asks for it again, it starts anew.
+            // Even if the same request asks for it again, or takes it, it starts anew.
             known.sent.retain(|name, _| !minus.contains(name));
             for name in &minus {
                 known.keeps.remove(name);
+                known.before.remove(name);
             }
         }
         for name in &plus {

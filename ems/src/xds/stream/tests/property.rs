@@ -66,3 +66,18 @@ fn what_is_given_up_leaves_no_note_of_a_rejected_refresh() {
         ],
     );
 }
+
+/// What it took in the same breath is given up with the rest: there is nothing to be kept alive.
+#[test]
+fn what_is_given_up_and_asked_for_again_starts_anew() {
+    run(
+        Mode::Delta,
+        &[
+            Step::Write(vec![(0, 0, VERSIONS)]),
+            Step::Ask(0, vec![1], vec![], With::Nothing),
+            Step::Write(vec![(0, 0, 1)]),
+            Step::Ask(0, vec![1], vec![1], With::Ack),
+            Step::Answer(0, With::Nack),
+        ],
+    );
+}
