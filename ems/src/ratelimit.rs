@@ -14,6 +14,7 @@ pub mod book;
 pub mod breaker;
 pub mod busiest;
 pub mod denied;
+pub mod digest;
 pub mod front;
 pub mod leased;
 pub mod memory;

@@ -28,7 +28,8 @@ struct Shared {
     target: String,
     cut: AtomicBool,
     closed: AtomicBool,
-    silent: Mutex<bool>,
+    /// Connections before this one, counted from 0, let nothing through.
+    silent: Mutex<u64>,
     spoken: Condvar,
     connections: AtomicU64,
     // What went through, both directions, up to KEPT.
@@ -45,7 +46,7 @@ impl Link {
             target: target.to_owned(),
             cut: AtomicBool::new(false),
             closed: AtomicBool::new(false),
-            silent: Mutex::new(false),
+            silent: Mutex::new(0),
             spoken: Condvar::new(),
             connections: AtomicU64::new(0),
             seen: Mutex::new(Vec::new()),
@@ -69,7 +70,13 @@ impl Link {
 
     /// Lets nothing through any more, and breaks nothing either: a network that drops packets.
     pub fn silence(&self) {
-        *lock(&self.shared.silent) = true;
+        *lock(&self.shared.silent) = u64::MAX;
+    }
+
+    /// Lets nothing through any more on the connections that there are, and breaks none: the other side has lost its power,
+    /// and is back. New ones are as usual.
+    pub fn silence_those_there_are(&self) {
+        *lock(&self.shared.silent) = self.connections();
     }
 
     /// Lets everything through again.
@@ -101,13 +108,14 @@ impl Drop for Link {
 
 impl Shared {
     fn speak(&self) {
-        *lock(&self.silent) = false;
+        *lock(&self.silent) = 0;
         self.spoken.notify_all();
     }
 
-    fn wait_while_silent(&self) {
+    fn wait_while_silent(&self, connection: u64) {
         let silent = lock(&self.silent);
-        let waited = self.spoken.wait_while(silent, |silent| *silent);
+        let is_silent = |first: &mut u64| connection < *first;
+        let waited = self.spoken.wait_while(silent, is_silent);
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -129,27 +137,32 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         let (Ok(near), Ok(far)) = (near, TcpStream::connect(&shared.target)) else {
             continue;
         };
-        shared.connections.fetch_add(1, Ordering::SeqCst);
+        let number = shared.connections.fetch_add(1, Ordering::SeqCst);
         // A stream that cannot be cloned is dropped here, so both sides see the end of the connection.
-        let _ = relay(near, far, shared);
+        let _ = relay(near, far, shared, number);
     }
 }
 
-fn relay(near: TcpStream, far: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
+fn relay(
+    near: TcpStream,
+    far: TcpStream,
+    shared: &Arc<Shared>,
+    number: u64,
+) -> std::io::Result<()> {
     near.set_nodelay(true)?;
     far.set_nodelay(true)?;
     lock(&shared.open).extend([near.try_clone()?, far.try_clone()?]);
-    pump(near.try_clone()?, far.try_clone()?, Arc::clone(shared));
-    pump(far, near, Arc::clone(shared));
+    pump(near.try_clone()?, far.try_clone()?, shared.clone(), number);
+    pump(far, near, shared.clone(), number);
     Ok(())
 }
 
-fn pump(mut from: TcpStream, mut to: TcpStream, shared: Arc<Shared>) {
+fn pump(mut from: TcpStream, mut to: TcpStream, shared: Arc<Shared>, number: u64) {
     thread::spawn(move || {
         let mut buffer = [0; 16 * 1024];
         while let Ok(n) = from.read(&mut buffer) {
             let bytes = buffer.get(..n).unwrap_or_default();
-            shared.wait_while_silent();
+            shared.wait_while_silent(number);
             if bytes.is_empty() || to.write_all(bytes).is_err() {
                 break;
             }
@@ -192,8 +205,19 @@ mod tests {
         far.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         far.read_exact(&mut heard).unwrap();
         assert_eq!(&heard, b"anybo");
+        link.silence_those_there_are();
+        near.write_all(b"anybody?").unwrap();
+        far.set_read_timeout(Some(Duration::from_millis(50)))
+            .unwrap();
+        far.read_exact(&mut [0; 3]).unwrap();
+        assert!(far.read_exact(&mut heard).is_err(), "nothing comes");
+        let mut other = TcpStream::connect(("127.0.0.1", link.port())).unwrap();
+        other.write_all(b"hello").unwrap();
+        let (mut far, _) = server.accept().unwrap();
+        far.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"hello");
         link.cut();
         assert_eq!(near.read(&mut heard).unwrap(), 0, "the connection broke");
-        assert_eq!(link.connections(), 1);
+        assert_eq!(link.connections(), 2);
     }
 }

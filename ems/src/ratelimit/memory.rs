@@ -1,11 +1,11 @@
 //! Windows in the memory of one EMS.
 //!
 //! All budgets of a request are of one service, so a service's budgets lie behind one lock, and a request is charged to all
-//! of its limits or to none, exactly. Memory is bounded: who makes up keys finds no place for further ones, and crowds out
-//! nobody else's. A key whose window is over gives its place away.
+//! of its limits or to none, exactly. Memory is bounded, whatever the length of keys: who makes up keys finds no place for
+//! further ones, and takes none of the places for identities. A key whose window is over gives its place away.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     hash::{BuildHasher, RandomState},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -15,7 +15,11 @@ use std::{
 
 use isthmus_model::limit::cell::Origin;
 
-use super::{Claim, State, Verdict, window::Window};
+use super::{
+    Claim, State, Verdict,
+    digest::{Digest, Digester},
+    window::Window,
+};
 
 const SHARDS: usize = 64;
 
@@ -27,15 +31,15 @@ const PAUSE: u64 = 1_000;
 pub struct Room {
     /// Of one service and one origin (see [`Origin`]).
     pub of_service: usize,
-    /// In all.
-    pub in_all: usize,
+    /// Of one origin in all.
+    pub of_origin: usize,
 }
 
 impl Default for Room {
     fn default() -> Self {
         Self {
             of_service: 131_072,
-            in_all: 1_048_576,
+            of_origin: 1_048_576,
         }
     }
 }
@@ -45,22 +49,20 @@ impl Default for Room {
 pub struct Memory {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
+    digester: Digester,
     room: Room,
-    keys: AtomicUsize,
+    /// How many identities there are, and how many keys that were made up.
+    keys: [AtomicUsize; 2],
 }
 
 type Shard = HashMap<Box<str>, Tables>;
 
-/// The budgets of a service.
-#[derive(Debug, Default)]
-struct Tables {
-    identities: Table,
-    made_up: Table,
-}
+/// The budgets of a service: of identities, and of what callers make up.
+type Tables = [Table; 2];
 
 #[derive(Debug, Default)]
 struct Table {
-    windows: HashMap<Box<str>, Window>,
+    windows: HashMap<Digest, Window>,
     /// Until then there is no sense in looking for windows that are over.
     full_until: u64,
 }
@@ -72,8 +74,9 @@ impl Memory {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
+            digester: Digester::default(),
             room,
-            keys: AtomicUsize::new(0),
+            keys: Default::default(),
         }
     }
 
@@ -90,10 +93,10 @@ impl Memory {
             return;
         };
         for claim in claims.iter_mut() {
-            let table = tables.of(claim);
-            claim.state = match table.windows.get(claim.key).copied() {
+            let (table, keys) = self.table(tables, claim);
+            claim.state = match table.windows.get(&self.digester.digest(claim.key)).copied() {
                 Some(window) => State::Known(window),
-                None if self.has_place(table, now) => State::Known(Window::default()),
+                None if self.has_place(table, keys, now) => State::Known(Window::default()),
                 None => State::Unknown,
             };
         }
@@ -104,16 +107,13 @@ impl Memory {
             if claim.verdict(hits, now) != Verdict::Fits {
                 continue;
             }
-            let (table, length) = (tables.of(claim), claim.entry.window());
-            match table.windows.get_mut(claim.key) {
-                Some(window) => window.charge(hits, length, now),
-                None => {
-                    let mut window = Window::default();
-                    window.charge(hits, length, now);
-                    table.windows.insert(claim.key.into(), window);
-                    self.keys.fetch_add(1, Ordering::Relaxed);
-                }
+            let (table, keys) = self.table(tables, claim);
+            let window = table.windows.entry(self.digester.digest(claim.key));
+            if let Entry::Vacant(_) = window {
+                keys.fetch_add(1, Ordering::Relaxed);
             }
+            let window = window.or_default();
+            window.charge(hits, claim.entry.window(), now);
         }
     }
 
@@ -124,8 +124,9 @@ impl Memory {
         };
         let mut tables = shard.get_mut(service);
         for claim in claims {
-            let table = tables.as_mut().map(|tables| tables.of(claim));
-            let window = table.and_then(|table| table.windows.get(claim.key).copied());
+            let table = tables.as_mut().map(|tables| self.table(tables, claim).0);
+            let digest = self.digester.digest(claim.key);
+            let window = table.and_then(|table| table.windows.get(&digest).copied());
             claim.state = State::Known(window.unwrap_or_default());
         }
     }
@@ -135,11 +136,11 @@ impl Memory {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             shard.retain(|_, tables| {
-                for table in [&mut tables.identities, &mut tables.made_up] {
-                    self.sweep_table(table, now);
+                for (table, keys) in tables.iter_mut().zip(&self.keys) {
+                    table.sweep(keys, now);
                     table.windows.shrink_to(table.windows.len() * 2);
                 }
-                !(tables.identities.windows.is_empty() && tables.made_up.windows.is_empty())
+                tables.iter().any(|table| !table.windows.is_empty())
             });
         }
     }
@@ -147,7 +148,10 @@ impl Memory {
     /// How many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.load(Ordering::Relaxed)
+        self.keys
+            .iter()
+            .map(|keys| keys.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Whether there are none.
@@ -162,31 +166,38 @@ impl Memory {
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn has_place(&self, table: &mut Table, now: u64) -> bool {
+    /// The table of a claim's key, and how many such keys there are in all tables.
+    fn table<'a>(
+        &self,
+        [identities, made_up]: &'a mut Tables,
+        claim: &Claim<'_>,
+    ) -> (&'a mut Table, &AtomicUsize) {
+        let [of_identities, of_made_up] = &self.keys;
+        match claim.entry.limit().origin() {
+            Origin::Limit | Origin::Identity => (identities, of_identities),
+            Origin::Caller => (made_up, of_made_up),
+        }
+    }
+
+    fn has_place(&self, table: &mut Table, keys: &AtomicUsize, now: u64) -> bool {
         let is_full = |table: &Table| {
-            table.windows.len() >= self.room.of_service || self.len() >= self.room.in_all
+            table.windows.len() >= self.room.of_service
+                || keys.load(Ordering::Relaxed) >= self.room.of_origin
         };
         if is_full(table) && table.full_until <= now {
-            self.sweep_table(table, now);
+            table.sweep(keys, now);
             table.full_until = now.saturating_add(PAUSE);
         }
         !is_full(table)
     }
-
-    fn sweep_table(&self, table: &mut Table, now: u64) {
-        let before = table.windows.len();
-        table.windows.retain(|_, window| !window.is_over(now));
-        let gone = before - table.windows.len();
-        self.keys.fetch_sub(gone, Ordering::Relaxed);
-    }
 }
 
-impl Tables {
-    fn of(&mut self, claim: &Claim<'_>) -> &mut Table {
-        match claim.entry.limit().origin() {
-            Origin::Limit | Origin::Identity => &mut self.identities,
-            Origin::Caller => &mut self.made_up,
-        }
+impl Table {
+    /// Forgets windows that are over, which are among so many keys.
+    fn sweep(&mut self, keys: &AtomicUsize, now: u64) {
+        let before = self.windows.len();
+        self.windows.retain(|_, window| !window.is_over(now));
+        keys.fetch_sub(before - self.windows.len(), Ordering::Relaxed);
     }
 }
 

@@ -21,7 +21,7 @@ use isthmus_model::{RegionName, limit::LimitMode};
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-use super::{Claim, State, Verdict, breaker::Breaker, denied::Denied, window::Window};
+use super::{Claim, State, breaker::Breaker, denied::Denied, window::Window};
 
 /// How long Redis may take: less than Envoy waits for EMS.
 const TIMEOUT: Duration = Duration::from_millis(250);
@@ -57,7 +57,8 @@ return found
 
 /// See the module.
 pub struct Redis {
-    connection: ConnectionManager,
+    client: Client,
+    connection: Mutex<ConnectionManager>,
     script: Script,
     /// What all keys begin with.
     prefix: String,
@@ -104,13 +105,10 @@ impl Redis {
     /// # Errors
     /// The URL makes no sense.
     pub fn new(url: &str, region: &RegionName) -> Result<Self, RedisError> {
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(TIMEOUT))
-            .set_response_timeout(Some(TIMEOUT))
-            // Who asks next is who tries again; when, the breaker says.
-            .set_number_of_retries(0);
+        let client = Client::open(url)?;
         Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?,
+            connection: Mutex::new(connection(&client)?),
+            client,
             script: Script::new(CHARGE),
             prefix: format!("isthmus:{region}"),
             breaker: Mutex::default(),
@@ -129,7 +127,7 @@ impl Redis {
         now: u64,
     ) {
         let keys = self.keys(service, claims);
-        if self.is_known(&keys, claims, hits, now) {
+        if self.denied.refuse(&keys, claims, hits, now) {
             self.count(Call::Spared);
             return;
         }
@@ -143,12 +141,16 @@ impl Redis {
                 if self.breaker().succeeded() {
                     info!("Redis answers again: limits of the region are kept");
                 }
-                self.take(&keys, claims, hits, now, &found);
+                take(claims, now, &found);
+                self.denied.note(&keys, claims, hits, now);
             }
             Err(error) => {
                 self.count(Call::Failed);
                 if self.breaker().failed(now) {
                     warn!(%error, "Redis does not answer: each limit of the region does what its onError says");
+                }
+                if self.is_open() {
+                    self.reconnect();
                 }
             }
         }
@@ -164,7 +166,7 @@ impl Redis {
         for key in self.keys(service, claims) {
             pipe.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let answer = timeout(TIMEOUT, pipe.query_async(&mut connection)).await;
         let Ok(Ok(found)) = answer else {
             return;
@@ -186,28 +188,6 @@ impl Redis {
         claims.iter().map(key).collect()
     }
 
-    /// Whether it is known without asking that a budget is used up. What is known goes into the claims.
-    fn is_known(&self, keys: &[String], claims: &mut [Claim<'_>], hits: u64, now: u64) -> bool {
-        let mut known = false;
-        for (key, claim) in keys.iter().zip(claims.iter_mut()) {
-            if claim.entry.limit().mode() == LimitMode::Enforce
-                && let Some(window) = self.denied.get(key, now)
-            {
-                claim.state = State::Known(window);
-                known |= claim.refuses(hits, now);
-            }
-        }
-        for claim in claims {
-            match claim.state {
-                // Of the others nothing is to be said when the request is refused in any case.
-                State::Unknown if known => claim.state = State::Known(Window::default()),
-                State::Known(_) if !known => claim.state = State::Unknown,
-                _ => {}
-            }
-        }
-        known
-    }
-
     async fn call(
         &self,
         keys: &[String],
@@ -223,26 +203,9 @@ impl Redis {
                 .arg(claim.entry.window())
                 .arg(u8::from(refuses));
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         let answer = timeout(TIMEOUT, call.invoke_async(&mut connection)).await;
         answer.unwrap_or_else(|_| Err((ErrorKind::Io, "no answer in time").into()))
-    }
-
-    /// What Redis found, into the claims.
-    fn take(&self, keys: &[String], claims: &mut [Claim<'_>], hits: u64, now: u64, found: &[i64]) {
-        let (pairs, _) = found.as_chunks::<2>();
-        for ((key, claim), [used, left]) in keys.iter().zip(claims.iter_mut()).zip(pairs) {
-            let number = |n: i64| u64::try_from(n).unwrap_or(0);
-            let window = Window {
-                used: number(*used),
-                // Redis has only what counts, so it does here.
-                ends: now.saturating_add(number(*left).max(1)),
-            };
-            claim.state = State::Known(window);
-            if matches!(claim.verdict(hits, now), Verdict::Full(_)) {
-                self.denied.put(key, window, now);
-            }
-        }
     }
 
     /// Forgets what counts no longer.
@@ -269,8 +232,46 @@ impl Redis {
         }
     }
 
+    fn connection(&self) -> ConnectionManager {
+        let connection = self.connection.lock();
+        connection.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Tries no more by a connection on which nothing came: if the other side is gone without a word, the kernel takes many
+    /// minutes to find out, and until then every answer would be waited for in vain.
+    fn reconnect(&self) {
+        // A URL that was understood once is understood again.
+        if let Ok(fresh) = connection(&self.client) {
+            let connection = self.connection.lock();
+            *connection.unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
+    }
+
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A connection that is made when it is first needed.
+fn connection(client: &Client) -> Result<ConnectionManager, RedisError> {
+    let config = ConnectionManagerConfig::new()
+        .set_connection_timeout(Some(TIMEOUT))
+        .set_response_timeout(Some(TIMEOUT))
+        // Who asks next is who tries again; when, the breaker says.
+        .set_number_of_retries(0);
+    ConnectionManager::new_lazy_with_config(client.clone(), config)
+}
+
+/// What Redis found, into the claims.
+fn take(claims: &mut [Claim<'_>], now: u64, found: &[i64]) {
+    let (pairs, _) = found.as_chunks::<2>();
+    for (claim, [used, left]) in claims.iter_mut().zip(pairs) {
+        let number = |n: i64| u64::try_from(n).unwrap_or(0);
+        claim.state = State::Known(Window {
+            used: number(*used),
+            // Redis has only what counts, so it does here.
+            ends: now.saturating_add(number(*left).max(1)),
+        });
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use isthmus_model::{
     Outcome,
     limit::{Question, question::Ask},
@@ -18,16 +19,17 @@ use super::{
 /// Most budgets of a limit that are shown.
 const MOST: usize = 10;
 
+/// Services looked at at a time: if a store does not answer, that is not waited for once per service.
+const AT_ONCE: usize = 256;
+
 impl Limiter {
     /// All limits, or those of a service.
     pub async fn report(&self, service: &str) -> Vec<v1::LimitState> {
-        let mut all = Vec::new();
-        for page in self.book().pages() {
-            if service.is_empty() || page.service().as_str() == service {
-                all.extend(self.of_page(&page).await);
-            }
-        }
-        all
+        let mut pages = self.book().pages();
+        pages.retain(|page| service.is_empty() || page.service().as_str() == service);
+        let pages = stream::iter(pages).map(|page| async move { self.of_page(&page).await });
+        let states: Vec<_> = pages.buffered(AT_ONCE).collect().await;
+        states.concat()
     }
 
     /// The budgets that a request needs, as the filter would ask for them.

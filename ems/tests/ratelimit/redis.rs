@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ems::ratelimit::breaker::FAILURES;
-use isthmus_tests::{Ems, Redis, WorkDir, ems::EmsOptions};
+use isthmus_tests::{Ems, Link, Redis, WorkDir, ems::EmsOptions};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -13,9 +13,13 @@ const CALLER: &str = "1h;pay;caller,,day,enforce|us/a";
 
 /// An EMS whose budgets are in a Redis. Each has a registry of its own: here they share no store.
 pub(crate) fn ems(redis: &Redis, name: &str) -> Ems {
+    ems_at(redis.url(), name)
+}
+
+fn ems_at(url: String, name: &str) -> Ems {
     let options = EmsOptions {
         region: "us".to_owned(),
-        arguments: vec!["--redis".to_owned(), redis.url()],
+        arguments: vec!["--redis".to_owned(), url],
         ..EmsOptions::default()
     };
     Ems::with(&WorkDir::new(name).unwrap(), options).unwrap()
@@ -182,6 +186,38 @@ async fn a_redis_that_is_gone_and_comes_back() {
     assert_eq!(counted["breaker_open"], 0, "{counted:?}");
     // It was empty, and counts again.
     assert_eq!(passed(&asking, shut, 4).await, 2);
+}
+
+/// A Redis whose host lost its power says nothing more on the connections that there were, not even that they are no more.
+#[tokio::test]
+async fn a_redis_that_falls_silent_and_comes_back() {
+    let redis = redis("redis-silent");
+    let link = Link::to(redis.url().trim_start_matches("redis://")).unwrap();
+    let ems = ems_at(
+        format!("redis://127.0.0.1:{}", link.port()),
+        "redis-silent-ems",
+    );
+    asking::put(
+        &ems,
+        json!([
+            {"per": "caller", "requests": 9, "unit": "day", "scope": "region"},
+            {"per": "service", "requests": 9, "unit": "day", "scope": "region", "onError": "deny"},
+        ]),
+    );
+    let asking = Asking::new(&ems).await;
+    let shut = "1h;pay;service,,day,enforce|";
+    assert_eq!(passed(&asking, CALLER, 1).await, 1);
+    assert_eq!(passed(&asking, shut, 1).await, 1);
+    link.silence();
+    let enough = usize::try_from(FAILURES).unwrap();
+    assert_eq!(passed(&asking, CALLER, enough).await, enough);
+    assert_eq!(passed(&asking, shut, 2).await, 0);
+    assert_eq!(calls(&ems)["breaker_open"], 1);
+    link.silence_those_there_are();
+    passes_in_the_end(&asking, shut).await;
+    assert_eq!(calls(&ems)["breaker_open"], 0);
+    let left = redis.ask("GET isthmus:us:{pay}:service,,day,enforce|");
+    assert_eq!(left.unwrap(), "$1", "it counts where it did before");
 }
 
 #[tokio::test]

@@ -130,8 +130,9 @@ fn exactly(passed: usize, budget: usize, asked: &[(&Envoy, &Ems)]) {
 #[test]
 fn envoys_and_their_workers_share_one_budget_exactly() {
     const BUDGET: usize = 500;
-    const CONNECTIONS: usize = 4;
-    const EACH: usize = 250;
+    // So many that both workers of an Envoy have some.
+    const CONNECTIONS: usize = 12;
+    const EACH: usize = 84;
     let stage = stage::shared();
     let us = &stage.mesh.us;
     let envoys = ["first", "second"].map(|name| {

@@ -23,8 +23,11 @@ fn ask(memory: &Memory, page: &Page, keys: &str, now: u64) -> bool {
     !claims.iter().any(|claim| claim.refuses(1, now))
 }
 
-fn room(of_service: usize, in_all: usize) -> Memory {
-    Memory::new(Room { of_service, in_all })
+fn room(of_service: usize, of_origin: usize) -> Memory {
+    Memory::new(Room {
+        of_service,
+        of_origin,
+    })
 }
 
 #[test]
@@ -110,6 +113,9 @@ fn who_makes_up_keys_crowds_out_nobody_else() {
         fits += usize::from(claim[0].state != State::Unknown);
     }
     assert_eq!((fits, memory.len()), (3, 3));
+    // Nobody can make up identities, and there is room for these whatever else there is.
+    assert!(ask(&memory, &page, "0a 1s", 0));
+    assert_eq!(memory.len(), 5);
 }
 
 #[test]

@@ -133,7 +133,7 @@ fn changes_and_shadows() {
         "caller,/b,day,enforce allowed 3",
         "caller,/b,day,enforce denied 2",
         "service,,day,shadow allowed 1",
-        "service,,day,shadow shadow_denied 8",
+        "service,,day,shadow shadow_denied 12",
         "caller,/a,day,enforce allowed 3",
         "caller,/a,day,enforce denied 5",
     ]);
