@@ -11,6 +11,7 @@
 //! Pure but for [`server`]: the time is an argument, and counts from when this EMS began. What a bucket is, and how much its
 //! limit lets pass, the caller says.
 
+mod changes;
 pub mod division;
 pub mod server;
 pub mod share;

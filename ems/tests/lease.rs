@@ -33,7 +33,7 @@ use tonic::{
     transport::{Channel, Server},
 };
 
-/// `payments` lets pass 100 a minute, or what is said; others there are none.
+/// `payments` and `quotes` let pass 100 a minute, or what is said; others there are none.
 #[derive(Default)]
 struct Fixed {
     came: Mutex<Vec<(String, Usage)>>,
@@ -42,7 +42,7 @@ struct Fixed {
 
 impl Limits for Fixed {
     fn budget(&self, bucket: &str) -> Option<Budget> {
-        (bucket == "payments").then_some(Budget {
+        matches!(bucket, "payments" | "quotes").then_some(Budget {
             requests: self.requests.lock().unwrap().unwrap_or(100),
             unit: 60,
             burst: 10,
@@ -215,6 +215,21 @@ async fn a_limit_that_changes_is_said_at_once() {
         let said = envoy.hear().await.unwrap();
         let tokens = said["payments"].as_ref().unwrap();
         assert_eq!(tokens.tokens_per_fill.unwrap().value, requests * 1_000);
+    }
+    // Of each of several that come at a time.
+    envoy.report(vec![usage(&[(KEY, "quotes")], 1)]);
+    envoy.hear().await.unwrap();
+    *fixture.limits.requests.lock().unwrap() = Some(70);
+    for begin in ["quotes", "other", "pay", "payments", "another"] {
+        fixture.lessor.changed(begin.to_owned());
+    }
+    let mut said = BTreeMap::new();
+    while said.len() < 2 {
+        said.extend(envoy.hear().await.unwrap());
+    }
+    for bucket in ["payments", "quotes"] {
+        let tokens = said[bucket].as_ref().unwrap();
+        assert_eq!(tokens.tokens_per_fill.unwrap().value, 70_000, "{bucket}");
     }
     // Not of what it has nothing to do with.
     fixture.lessor.changed("other".to_owned());

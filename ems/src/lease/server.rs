@@ -37,6 +37,7 @@ use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
     Answer, Bounds, Budget, Holder, Leases, Limits, TTL, Usage,
+    changes::Changes,
     division::{Grant, PARTS},
 };
 
@@ -71,9 +72,7 @@ struct Inner {
     streams: AtomicUsize,
     most_streams: usize,
     closing: watch::Sender<bool>,
-    /// Whose limits became others last: how the names of their buckets begin. Should a stream miss one, because two came at
-    /// a time, it hears of it with its next report.
-    changed: watch::Sender<String>,
+    changed: watch::Sender<Changes>,
     started: Instant,
 }
 
@@ -105,7 +104,7 @@ impl Lessor {
 
     /// Tells Envoys at once that limits became others: those of buckets whose names begin so.
     pub fn changed(&self, begin: String) {
-        self.0.changed.send_replace(begin);
+        self.0.changed.send_modify(|changes| changes.note(begin));
     }
 
     /// Forgets what is over.
@@ -165,7 +164,9 @@ struct Session {
     node: String,
     holder: Holder,
     closing: watch::Receiver<bool>,
-    changed: watch::Receiver<String>,
+    changed: watch::Receiver<Changes>,
+    /// How many changes it has heard of.
+    heard: u64,
     ended: bool,
 }
 
@@ -192,8 +193,11 @@ impl Session {
         }
         let place = Place::take(inner)
             .ok_or_else(|| Status::resource_exhausted("too many streams: come back later"))?;
+        let changed = inner.changed.subscribe();
+        let heard = changed.borrow().count();
         Ok(Self {
-            changed: inner.changed.subscribe(),
+            changed,
+            heard,
             holder: inner.leases().join(node),
             place,
             node: node.to_owned(),
@@ -234,18 +238,28 @@ impl Session {
     }
 
     /// What there is to say of limits that became others.
-    fn again(&self) -> Option<RateLimitQuotaResponse> {
+    fn again(&mut self) -> Option<RateLimitQuotaResponse> {
+        let begins = {
+            let changes = self.changed.borrow();
+            let begins = changes.since(self.heard);
+            self.heard = changes.count();
+            begins
+        };
         let inner = &self.place.0;
-        let begin = inner.changed.borrow().clone();
         let now = inner.now();
         let budget = |bucket: &str| inner.limits.budget(bucket);
-        let leases = inner.leases().again(self.holder, &begin, budget, now);
-        response(leases.into_iter().map(|(bucket, budget, grant)| {
-            let id = BucketId {
-                bucket: [(KEY.to_owned(), bucket.to_string())].into(),
-            };
-            action(id, Action::QuotaAssignmentAction(assignment(grant, budget)))
-        }))
+        let again = |begin| inner.leases().again(self.holder, begin, budget, now);
+        response(
+            begins
+                .iter()
+                .flat_map(again)
+                .map(|(bucket, budget, grant)| {
+                    let id = BucketId {
+                        bucket: [(KEY.to_owned(), bucket.to_string())].into(),
+                    };
+                    action(id, Action::QuotaAssignmentAction(assignment(grant, budget)))
+                }),
+        )
     }
 
     fn answer(&self, message: RateLimitQuotaUsageReports) -> Option<RateLimitQuotaResponse> {
