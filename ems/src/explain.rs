@@ -191,10 +191,15 @@ fn limit_words(route: &Route<'_>) -> String {
         .into_iter()
         .filter(|words| !words.is_empty())
         .collect();
-    if words.is_empty() {
-        return "none".to_owned();
+    let met = match &*words {
+        [] => "none".to_owned(),
+        words => words.join("; "),
+    };
+    let unmet: Vec<_> = route.limits.unmet().map(Limit::to_string).collect();
+    match &*unmet {
+        [] => met,
+        unmet => format!("{met}; not of this :path: {}", unmet.join(", ")),
     }
-    words.join("; ")
 }
 
 /// What Envoy does with the cluster's name.

@@ -261,6 +261,22 @@ async fn requests_and_their_answers() {
         ),
         (
             "GET",
+            "/v1/explain?service=pay&region=us&header=:path:/p.Pay/Charge&header=:method%3DGET",
+            Value::Null,
+            200,
+            "/error",
+            json!("no_healthy_endpoint"),
+        ),
+        (
+            "GET",
+            "/v1/explain?service=pay&header=:x",
+            Value::Null,
+            400,
+            "/errors/0/field",
+            json!("header"),
+        ),
+        (
+            "GET",
             "/v1/explain?colour=red",
             Value::Null,
             400,

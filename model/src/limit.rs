@@ -38,6 +38,9 @@ pub use part::{Part, PartError};
 pub use question::Question;
 pub use spend::{Budgets, Outcome, Unavailable, spend};
 
+/// In a second.
+const NANOSECONDS: u64 = 1_000_000_000;
+
 /// Most limits of one service: each is a few calls into the host for every request that it meets.
 pub const MOST_LIMITS: usize = 16;
 
@@ -61,7 +64,7 @@ pub struct RawLimit {
     pub requests: u32,
     /// The unit of time.
     pub unit: Unit,
-    /// How many pass at once, after a pause. As many as in a unit, unless set. Local limits only.
+    /// How many pass at once, after a pause. As many as in a unit, unless set. Not with scope region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub burst: Option<u32>,
     /// Who shares a budget: the requests of this Envoy, or those of the whole region.
@@ -112,6 +115,9 @@ macro_rules! words {
         }
 
         impl $name {
+            /// All of them.
+            pub const ALL: [Self; [$($word),*].len()] = [$(Self::$variant),*];
+
             /// The word for it.
             #[must_use]
             pub fn as_str(self) -> &'static str {
@@ -449,6 +455,12 @@ impl<'a> Limits<'a> {
     pub fn iter(&self) -> impl Iterator<Item = &'a Limit> + use<'a> {
         let method = self.method;
         self.all.iter().filter(move |limit| limit.meets(method))
+    }
+
+    /// Those that it would meet by another path.
+    pub fn unmet(&self) -> impl Iterator<Item = &'a Limit> + use<'a> {
+        let method = self.method;
+        self.all.iter().filter(move |limit| !limit.meets(method))
     }
 
     /// Those whose budgets are kept there.

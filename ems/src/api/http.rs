@@ -215,6 +215,19 @@ fn limits_request(query: &[(String, String)]) -> Result<v1::LimitsRequest, Inval
     Ok(request)
 }
 
+/// Name and value; names of HTTP/2 itself begin with a colon.
+fn header(text: &str) -> Option<(&str, &str)> {
+    let (name, value) = match text.strip_prefix(':') {
+        Some(rest) => {
+            let end = rest.find([':', '='])? + 1;
+            (text.get(..end)?, text.get(end + 1..)?)
+        }
+        None => text.split_once([':', '='])?,
+    };
+    let name = name.trim();
+    (!name.is_empty() && name != ":").then_some((name, value.trim()))
+}
+
 fn explain_request(query: &[(String, String)]) -> Result<v1::ExplainRequest, Invalid> {
     let mut draft = Draft::<v1::ExplainRequest>::default();
     let request = &mut draft.message;
@@ -224,12 +237,14 @@ fn explain_request(query: &[(String, String)]) -> Result<v1::ExplainRequest, Inv
             "service" => request.service.clone_from(value),
             "region" => request.region.clone_from(value),
             "caller" => request.caller.clone_from(value),
-            "header" => match value.split_once([':', '=']) {
+            "header" => match header(value) {
                 Some((header, value)) => {
-                    let (header, value) = (header.trim(), value.trim());
                     request.headers.insert(header.to_owned(), value.to_owned());
                 }
-                None => faults.push(Invalid::one("header", "must be <name>:<value>")),
+                None => faults.push(Invalid::one(
+                    "header",
+                    "must be <name>:<value> or <name>=<value>",
+                )),
             },
             other => {
                 let detail = "is not known: service, region, caller and header are";

@@ -192,7 +192,8 @@ fn limits_are_named() {
     says(
         "us/orders",
         "service=ledger",
-        "caller 5/minute, at this Envoy; service 7/second region, at EMS, for the whole region",
+        "caller 5/minute, at this Envoy; service 7/second region, at EMS, for the whole region; not of this :path: service \
+         /l.L/Apply 1/hour shadow, caller /l.L/Apply 3/second region",
     );
     says("us/orders", "service=payments", "none");
     says(

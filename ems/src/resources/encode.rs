@@ -18,6 +18,9 @@ use prost::{Message, Name};
 
 use crate::record::{self, Host};
 
+/// The cluster of EMS in every bootstrap.
+pub(super) const EMS: &str = "ems";
+
 /// A message as an `Any`.
 pub(super) fn any<M: Message + Name>(message: &M) -> Any {
     Any {

@@ -66,7 +66,7 @@ use isthmus_model::limit::{OnError, lease};
 use prost::Name;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::encode::{ads, any, bool_value, duration};
+use super::encode::{EMS, ads, any, bool_value, duration};
 use crate::lease::{
     self as leases,
     server::{DOMAIN, KEY, NODE},
@@ -74,9 +74,6 @@ use crate::lease::{
 
 /// Its name as a filter and as an ECDS resource.
 pub(super) const LEASES: &str = "isthmus.leases";
-
-/// The cluster of EMS in every bootstrap.
-const EMS: &str = "ems";
 
 /// Where Envoy's filter notes the bucket that a request was charged to.
 const NOTE: &str = "envoy.extensions.http_filters.rate_limit_quota.bucket";
@@ -86,8 +83,6 @@ const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How long a listener waits for it. It comes after our filter, which a busy machine may take seconds to compile.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-const BOTH: [OnError; 2] = [OnError::Allow, OnError::Deny];
 
 /// The filter's place in a listener.
 pub(super) fn place() -> HttpFilter {
@@ -125,7 +120,7 @@ pub(super) fn extension(node: &str, leased: bool) -> TypedExtensionConfig {
 
 /// What is none of the next hop's business.
 pub(super) fn headers() -> [String; 2] {
-    BOTH.map(|on_error| lease::header(on_error).to_owned())
+    OnError::ALL.map(|on_error| lease::header(on_error).to_owned())
 }
 
 /// Whether a request was charged to a lease.
@@ -168,7 +163,7 @@ fn filter(node: &str) -> RateLimitQuotaFilterConfig {
         }),
         bucket_matchers: Some(Matcher {
             matcher_type: Some(MatcherType::MatcherList(MatcherList {
-                matchers: BOTH.map(bucket).to_vec(),
+                matchers: OnError::ALL.map(bucket).to_vec(),
             })),
             ..Default::default()
         }),

@@ -21,19 +21,14 @@ use envoy_types::pb::envoy::{
 };
 use isthmus_model::limit::{OnError, question};
 
-use super::encode::{any, duration, u32_value};
+use super::encode::{EMS, any, duration, u32_value};
 use crate::ratelimit::{DESCRIPTOR, DOMAIN};
-
-/// The cluster of EMS in every bootstrap.
-const EMS: &str = "ems";
 
 /// How long EMS may take. It answers within a millisecond; a Redis that hangs it gives up sooner than this.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What a request is told that is refused because nobody answers. So is one that is over a limit: both may come again.
 const STATUS: StatusCode = StatusCode::TooManyRequests;
-
-const BOTH: [OnError; 2] = [OnError::Allow, OnError::Deny];
 
 /// Tells the two apart.
 fn stage(on_error: OnError) -> u32 {
@@ -45,7 +40,7 @@ fn stage(on_error: OnError) -> u32 {
 
 /// Both filters.
 pub(super) fn filters() -> [(String, envoy_types::pb::google::protobuf::Any); 2] {
-    BOTH.map(|on_error| {
+    OnError::ALL.map(|on_error| {
         let filter = RateLimit {
             domain: DOMAIN.to_owned(),
             stage: stage(on_error),
@@ -94,10 +89,10 @@ pub(super) fn descriptors() -> Vec<Descriptors> {
         }],
         ..Default::default()
     };
-    BOTH.map(header).to_vec()
+    OnError::ALL.map(header).to_vec()
 }
 
 /// What is none of the next hop's business.
 pub(super) fn headers() -> [String; 2] {
-    BOTH.map(|on_error| question::header(on_error).to_owned())
+    OnError::ALL.map(|on_error| question::header(on_error).to_owned())
 }

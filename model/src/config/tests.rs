@@ -70,7 +70,7 @@ fn every_error_is_said_with_its_path() {
             "services.-: has '-' at offset 0, where a name has none",
             "services.payments.allow[1]: has no slash: write <region>/<service>",
             "services.payments.limits[0].per[0]: must be service, caller, caller_region, method or header:<name>",
-            "services.payments.limits[0].requests: must be 1 to 1000000, and is 0",
+            "services.payments.limits[0].requests: must be given, and be 1 to 1000000",
         ],
     );
 }

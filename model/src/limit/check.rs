@@ -4,14 +4,13 @@
 use crate::{config::ConfigError, name::ServiceName};
 
 use super::{
-    Limit, LimitMode, MOST_LEASED, MOST_LIMITS, MOST_REQUESTS, Part, Rate, RawLimit, Scope, Unit,
-    question,
+    Limit, LimitMode, MOST_LEASED, MOST_LIMITS, MOST_REQUESTS, NANOSECONDS, Part, Rate, RawLimit,
+    Scope, Unit, question,
 };
 
 /// Words of `per` that a limit of the region may have: the filter asks for them in one header.
 const MOST_PARTS: usize = 8;
 const LONGEST_METHOD: usize = 256;
-const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The limits of a service.
 ///
@@ -120,10 +119,12 @@ fn check_limit(
     let within = 1..=MOST_REQUESTS;
     let burst = raw.burst.unwrap_or(raw.requests);
     if !within.contains(&raw.requests) {
-        wrong(
-            ".requests",
-            format!("must be 1 to {MOST_REQUESTS}, and is {}", raw.requests),
-        );
+        let problem = match raw.requests {
+            // As the API has what was left out.
+            0 => format!("must be given, and be 1 to {MOST_REQUESTS}"),
+            requests => format!("must be 1 to {MOST_REQUESTS}, and is {requests}"),
+        };
+        wrong(".requests", problem);
         return None;
     }
     if !within.contains(&burst) {

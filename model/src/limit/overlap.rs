@@ -1,16 +1,14 @@
 //! Limits that can never refuse anything, because another limit of the service always does so first. They are allowed, and
 //! most likely not what was meant.
 
-use super::{Limit, LimitMode, Part, Rate, Scope};
-
-const NANOSECONDS: u64 = 1_000_000_000;
+use super::{Limit, LimitMode, Part, Scope};
 
 /// The limits, by their places, that never bind, each with one that is in its way.
 ///
 /// One limit makes another idle when it counts every request that the other counts, in budgets that are at least as coarse,
 /// and lets no more of them pass, neither at once nor in the long run. Of two that do this to each other the second is
-/// idle. A shadow limit is in nobody's way, and a local one not in that of a limit of the region: it lets as much pass at each
-/// Envoy, and how many there are is not known here.
+/// idle. A shadow limit is in nobody's way, and none is in that of one of another scope: a local one lets as much pass at each
+/// Envoy, and how many there are is not known here; a limit of the region is asked about only what local ones let pass.
 #[must_use]
 pub fn never_binding(limits: &[Limit]) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
@@ -32,25 +30,21 @@ fn is_idle_beside(idle: &Limit, strict: &Limit) -> bool {
     strict.mode == LimitMode::Enforce && all_its_requests && coarser && is_stricter(strict, idle)
 }
 
-/// Whether all that one lets pass the other does too. Windows of the region may begin at any time, so twice as much as in
-/// one passes at the border of two.
+/// Whether all that one lets pass the other does too, and the other hears of nothing else.
 fn is_stricter(strict: &Limit, idle: &Limit) -> bool {
-    let windows = |limit: &Limit| {
-        let unit = u64::from(limit.unit.seconds()) * NANOSECONDS;
-        Rate::new(limit.requests, unit, limit.requests.saturating_mul(2))
-    };
     match (strict.scope, idle.scope) {
         (Scope::Local, Scope::Local) => strict.rate.is_within(idle.rate),
-        (Scope::Region, Scope::Local) => {
-            windows(strict).is_some_and(|strict| strict.is_within(idle.rate))
-        }
         // In a window of the one are so many of the other, and one more that it cuts.
         (Scope::Region, Scope::Region) => {
             let cut = idle.unit.seconds().div_ceil(strict.unit.seconds()) + 1;
             strict.requests.saturating_mul(cut) <= idle.requests
         }
-        // Elsewhere as much may pass again, or an Envoy may have less of the whole than it needs.
-        (Scope::Local, Scope::Region) | (Scope::Lease, _) | (_, Scope::Lease) => false,
+        // Elsewhere as much may pass again; what the region refuses was charged to the local one already; or an Envoy may have
+        // less of the whole than it needs.
+        (Scope::Local, Scope::Region)
+        | (Scope::Region, Scope::Local)
+        | (Scope::Lease, _)
+        | (_, Scope::Lease) => false,
     }
 }
 

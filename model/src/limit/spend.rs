@@ -7,13 +7,11 @@
 
 use std::hash::Hasher;
 
-use super::{Cell, CellName, Exceeded, Limit, LimitMode, OnError, Scope, gcra::Wait};
+use super::{Cell, CellName, Exceeded, Limit, LimitMode, NANOSECONDS, OnError, Scope, gcra::Wait};
 use crate::decide::Route;
 
 /// How often a write is tried. Whenever one fails another thread's has succeeded, so this is never reached in practice.
 const ATTEMPTS: u32 = 100;
-
-const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The budget could not be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

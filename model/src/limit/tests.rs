@@ -104,7 +104,7 @@ fn every_error_is_said_with_its_path() {
             "[1].per[6]: must be service, caller, caller_region, method or header:<name>",
             "[1].method: must start with /: /<package>.<Service>/<Method> for gRPC, else a path",
             "[1].method: has '?', which no path has that limits can be for",
-            "[1].requests: must be 1 to 1000000, and is 0",
+            "[1].requests: must be given, and be 1 to 1000000",
             "[2].burst: takes more than 366 days to refill: allow less at once, or more requests",
             "[3].burst: must be 1 to 1000000, and is 1000001",
             "[4].method: has '\"', which no path has that limits can be for",
