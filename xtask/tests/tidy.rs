@@ -38,6 +38,7 @@ const SHELLS: &[&str] = &[
     "ems/src/lease/server.rs",
     "ems/src/ratelimit/front.rs",
     "ems/src/ratelimit/redis.rs",
+    "ems/src/ratelimit/report.rs",
     "ems/src/ratelimit/server.rs",
     "ems/src/xds/server.rs",
     "ems/src/xds/server/",
