@@ -1,5 +1,7 @@
 //! Any sequence of requests, changes and time on one xDS stream, against the model client that the property tests of
 //! `ems` use too. Clients of both variants that answer everything end with the same resources.
+//!
+//! `SHOW_STEPS=1 target/fuzz/…/stream FILE` prints the steps of an input.
 #![no_main]
 
 use arbitrary::{Arbitrary, Unstructured};
@@ -11,6 +13,9 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let steps = steps(&mut Unstructured::new(bytes)).unwrap_or_default();
+    if std::env::var_os("SHOW_STEPS").is_some() {
+        eprintln!("{steps:#?}");
+    }
     run(Mode::Delta, &steps);
     run(Mode::Sotw, &steps);
     compare(&steps);

@@ -237,11 +237,15 @@ impl Client {
             }
         }
         if self.mode == Mode::Delta {
-            // Even if the same request asks for it again, or takes it, it starts anew.
+            // Even if the same request asks for it again, or takes it, it starts anew; not what the wildcard covers, also if
+            // that is given up with it.
+            let covered = had_all || known.wildcard || plus.iter().any(|name| name == "*");
             known.sent.retain(|name, _| !minus.contains(name));
             for name in &minus {
                 known.keeps.remove(name);
-                known.before.remove(name);
+                if !covered {
+                    known.before.remove(name);
+                }
             }
         }
         for name in &plus {

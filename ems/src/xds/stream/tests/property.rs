@@ -81,3 +81,24 @@ fn what_is_given_up_and_asked_for_again_starts_anew() {
         ],
     );
 }
+
+/// What the wildcard covers is not given up by name: it is kept alive while something newer is not taken.
+#[test]
+fn what_the_wildcard_covers_is_not_given_up() {
+    let end = |minus: Vec<u8>, plus: Vec<u8>| {
+        run(
+            Mode::Delta,
+            &[
+                Step::Write(vec![(0, 0, VERSIONS)]),
+                Step::Ask(0, vec![], vec![], With::Nothing),
+                Step::Answer(0, With::Ack),
+                Step::Write(vec![(0, 0, 2)]),
+                Step::Ask(0, plus, minus, With::Nack),
+            ],
+        );
+    };
+    end(vec![1], vec![]);
+    end(vec![1], vec![1]);
+    end(vec![0, 1], vec![1]);
+    end(vec![0, 1], vec![0, 1]);
+}
