@@ -152,7 +152,14 @@ impl Stream {
                 subscribe,
                 unsubscribe,
                 initial,
-            } => subscription.ask_delta(subscribe, unsubscribe, initial, view, &limits, actions)?,
+            } => {
+                let returns = kind == ResourceType::Endpoints && !initial.is_empty();
+                let returns = returns && !subscription.started();
+                subscription.ask_delta(subscribe, unsubscribe, initial, view, &limits, actions)?;
+                if returns {
+                    self.warm();
+                }
+            }
             Ask::Sotw { names, version } => {
                 subscription.ask_sotw(names, &version, view, &limits, actions)?;
             }
@@ -271,6 +278,24 @@ impl Stream {
         };
         #[allow(clippy::indexing_slicing, reason = "found or inserted there just now")]
         &mut self.subscriptions[at]
+    }
+
+    /// Endpoints follow the clusters that are under way, also when the client comes back and has them already: it asks for
+    /// both types at once, so clusters that changed meanwhile are sent before it is known that it wants their endpoints.
+    fn warm(&mut self) {
+        let find = |kind| move |s: &&mut Subscription| s.kind() == kind;
+        let clusters = self
+            .subscriptions
+            .iter_mut()
+            .find(find(ResourceType::Cluster));
+        let warming = clusters.map(|clusters| clusters.unanswered());
+        let endpoints = self
+            .subscriptions
+            .iter_mut()
+            .find(find(ResourceType::Endpoints));
+        if let (Some(warming), Some(endpoints)) = (warming, endpoints) {
+            endpoints.repeat(&warming, self.wave);
+        }
     }
 
     /// Sends what may be sent.

@@ -131,6 +131,18 @@ impl Subscription {
         self.in_flight.is_some()
     }
 
+    /// A request for this type was seen.
+    pub(super) fn started(&self) -> bool {
+        self.started
+    }
+
+    /// The names of what was sent and not answered.
+    pub(super) fn unanswered(&self) -> Vec<Arc<str>> {
+        let sent = self.entries.iter();
+        let sent = sent.filter(|entry| entry.state == State::Sent);
+        sent.map(|entry| entry.name().clone()).collect()
+    }
+
     /// Whether there are names that have yet to be looked at, or had to be put back.
     pub(super) fn waits(&self) -> bool {
         self.resync.is_some() || !self.dirty.is_empty()

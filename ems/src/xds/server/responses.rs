@@ -43,6 +43,9 @@ use crate::{
 /// Requests looked at before others get their turn.
 const TURN: usize = 64;
 
+/// Names of rejected resources that a line of the log has; of the others it says how many there are.
+const LOGGED: usize = 10;
+
 /// The responses of one stream.
 pub(super) struct Responses {
     server: Arc<Server>,
@@ -316,11 +319,13 @@ impl Responses {
                     counters.rejected(kind);
                     session.rejected();
                     let node = session.node_id();
+                    let (names, more) = names.split_at(names.len().min(LOGGED));
+                    let more = more.len();
                     // A client may repeat itself as often as it likes: the log has each rejected version once.
                     if fresh {
-                        tracing::warn!(node, %kind, ?names, %error, "a node rejected resources");
+                        tracing::warn!(node, %kind, ?names, more, %error, "a node rejected resources");
                     } else {
-                        tracing::debug!(node, %kind, ?names, %error, "a node rejected resources again");
+                        tracing::debug!(node, %kind, ?names, more, %error, "a node rejected resources again");
                     }
                 }
                 Action::Ruled(kind, resource) => {

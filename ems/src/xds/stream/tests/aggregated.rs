@@ -183,6 +183,28 @@ fn endpoints_follow_their_cluster() {
     ]);
 }
 
+/// The same for a client that comes back, and has endpoints that did not change.
+#[test]
+fn endpoints_follow_a_cluster_that_changed_while_the_client_was_away() {
+    check(&[
+        "write cds:a=2 cds:b=1 eds:a=1 eds:b=1 =>",
+        "cds +* a=1 b=1 => cds a=2",
+        "eds +a +b a=1 b=1 => eds a=1",
+        "eds ack =>",
+        "cds ack =>",
+        // And only then.
+        "write eds:b=2 => eds b=2",
+        "eds ack +a => eds a=1",
+    ]);
+    // The cluster was taken before: it is warm, or waits for its time-out already.
+    check(&[
+        "write cds:a=2 eds:a=1 =>",
+        "cds +* a=1 => cds a=2",
+        "cds ack =>",
+        "eds +a a=1 =>",
+    ]);
+}
+
 /// Endpoints that the client rejected do not follow: the same version would only be rejected again.
 #[test]
 fn rejected_endpoints_do_not_follow_their_cluster() {
