@@ -206,7 +206,7 @@ async fn delta_subscription_change_and_removal() {
 }
 
 #[tokio::test]
-async fn large_responses_are_shared_and_whole() {
+async fn large_responses_are_whole() {
     let fixture = Fixture::new(Limits::default()).await;
     let content = "x".repeat(100_000);
     let all: Vec<String> = (0..30).map(|i| format!("cluster-{i:02}")).collect();
