@@ -229,8 +229,13 @@ async fn check(api: &str) {
     })
     .unwrap();
 
-    // A negative timeout: no Envoy takes that.
-    fixture.put(&[(ResourceType::Cluster, "bad", cluster("bad", -1))]);
+    // A negative timeout: no Envoy takes that, nor anything beside it.
+    fixture.put(&[
+        (ResourceType::Cluster, "bad", cluster("bad", -1)),
+        (ResourceType::Cluster, "good", cluster("good", 1)),
+        (ResourceType::Endpoints, "good", endpoints("good", 7005)),
+    ]);
+    within(SOON, "what is good", || envoy.sends_to("good", 7005)).unwrap();
     within(SOON, "the rejection", || fixture.rejected().len() == 1).unwrap();
     // By Envoy's own words, which do not name the cluster.
     let rejected = fixture.rejected();

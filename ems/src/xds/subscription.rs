@@ -14,6 +14,7 @@ mod kept;
 mod plan;
 mod refresh;
 mod returning;
+mod trial;
 mod verdict;
 
 use std::{collections::HashMap, sync::Arc};
@@ -24,6 +25,7 @@ use kept::Kept;
 use plan::Item;
 pub(super) use plan::{Batch, Plan};
 use refresh::dress;
+use trial::Trials;
 pub(super) use verdict::Verdict;
 
 use super::{
@@ -63,6 +65,7 @@ pub(super) struct Subscription {
     /// What the client rejected, by name.
     rejected: HashMap<Arc<str>, Rejection>,
     kept: Kept,
+    trials: Trials,
     /// The client knows of TTLs.
     expires: bool,
     /// Only once a resource had a TTL.
@@ -117,6 +120,7 @@ impl Subscription {
             in_flight: None,
             rejected: HashMap::new(),
             kept: Kept::default(),
+            trials: Trials::default(),
             expires,
             beats: None,
             refresh: Vec::new(),
@@ -204,6 +208,10 @@ impl Subscription {
 
     /// Looks at all names that may have to be sent. What is not sent then has to be given back by [`Self::postpone`].
     pub(super) fn plan(&mut self, view: &dyn View) -> Plan {
+        // Alone, so that it is known what a rejection is about. All else goes with the next response.
+        if let Some(trial) = self.trial(view) {
+            return trial;
+        }
         if let Some(wave) = self.resync.take() {
             let mut names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
             if self.wildcard {
@@ -303,7 +311,7 @@ impl Subscription {
         view: &dyn View,
         bundles: &Bundles,
     ) -> Option<Batch> {
-        let due = std::mem::take(&mut self.due);
+        let owed = std::mem::take(&mut self.due);
         let full = self.is_full();
         let notes_updates = full || self.kind == ResourceType::Cluster;
         let keeps = full || self.beats.is_some();
@@ -315,7 +323,12 @@ impl Subscription {
         let mut resources = bundles.share(resources);
         let mut walk = self.entries.walk();
         for item in items.into_iter().filter(|item| !item.refresh) {
-            let Item { name, resource, .. } = item;
+            let Item {
+                name,
+                resource,
+                due,
+                ..
+            } = item;
             if let Some(rejection) = self.rejected.get_mut(&name) {
                 rejection.error = None;
             }
@@ -325,7 +338,8 @@ impl Subscription {
                 // Not a look at what there are thousands of where nobody needs it.
                 let differs = (notes_updates || keeps)
                     && before.is_none_or(|old| old.version() != new.version());
-                if notes_updates && differs {
+                // What is tried apart is what can be wrong with a full list, and new to the client.
+                if notes_updates && (differs || due.why == Why::Again) {
                     updated.push(new.name().clone());
                 }
                 match entry {
@@ -360,8 +374,8 @@ impl Subscription {
         // list; for the other types nothing can be said.
         let silent = match self.mode {
             Mode::Delta => false,
-            Mode::Sotw if full => resources.is_empty() && !lost && !due,
-            Mode::Sotw => resources.is_empty() && !due,
+            Mode::Sotw if full => resources.is_empty() && !lost && !owed,
+            Mode::Sotw => resources.is_empty() && !owed,
         };
         if silent {
             return None;

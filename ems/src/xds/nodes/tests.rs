@@ -97,6 +97,7 @@ fn loaded(id: &str, rejected: usize, absent: usize) -> Arc<Session> {
             write.put(kind, Resource::with_version(kind, &**name, "1", b""));
         }
     });
+    let rejected_names: Vec<_> = names.iter().take(rejected).cloned().collect();
     let mut stream = Stream::new(Mode::Delta, Some(kind), Arc::default());
     let ask = |subscribe| Ask::Delta {
         subscribe,
@@ -111,7 +112,7 @@ fn loaded(id: &str, rejected: usize, absent: usize) -> Arc<Session> {
     let refusal = Request {
         ask: ask(Vec::new()),
         nonce: "1".into(),
-        error: Some("all of it is bad".into()),
+        error: Some(format!("bad are {}", rejected_names.join(" "))),
         ..Request::default()
     };
     stream.on_request(refusal, &memory).unwrap();

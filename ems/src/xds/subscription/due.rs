@@ -33,6 +33,13 @@ impl Dues {
         self.0.len()
     }
 
+    /// Whether a name is to be sent in any case.
+    pub(super) fn is_sure(&self, name: &str) -> bool {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
+        let due = at.ok().and_then(|at| self.0.get(at));
+        due.is_some_and(|(_, due)| due.why > Why::Changed)
+    }
+
     /// The oldest wave among them.
     pub(super) fn oldest(&self) -> Option<u64> {
         self.0.iter().map(|(_, due)| due.wave).min()

@@ -89,7 +89,7 @@ impl Subscription {
     pub(super) fn listed<'a>(&'a self, entry: &'a Entry) -> Option<&'a Arc<Resource>> {
         let before = self.kept.get(entry.name());
         match entry.state {
-            State::Rejected => before.or(entry.sent()),
+            State::Rejected => before,
             _ => entry.sent(),
         }
     }
@@ -99,7 +99,12 @@ impl Subscription {
         let in_flight = self.in_flight.as_ref();
         let in_flight = in_flight.map_or(0, |sent| sent.resources.len() + sent.removed.len());
         let beats = self.beats.as_ref().map_or(0, |beats| beats.len());
-        self.entries.len() + self.rejected.len() + self.kept.len() + in_flight + beats
+        self.entries.len()
+            + self.rejected.len()
+            + self.kept.len()
+            + self.trials.len()
+            + in_flight
+            + beats
     }
 
     /// How many names it has yet to look at.

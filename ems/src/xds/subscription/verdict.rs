@@ -1,7 +1,6 @@
 //! What a client says of the response in flight, and what that makes of the resources in it.
 //!
-//! A rejection is of a whole response, and never makes it be sent again. What came with the resource at fault stays as it
-//! was sent, neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their
+//! A rejection is of a whole response. Where it says which resource is at fault, what came with that stays as it was sent, neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their
 //! versions nor their TTLs, so it would not know a heartbeat of one; and of a response that it cannot read it applies
 //! nothing. When it connects again it does not name them among what it has, and gets them.
 
@@ -21,6 +20,15 @@ pub(in crate::xds) struct Verdict {
     pub(in crate::xds) ruled: Vec<Arc<Resource>>,
 }
 
+/// What a rejection is about.
+struct Blame {
+    names: Vec<Arc<str>>,
+    /// The client says so.
+    named: bool,
+    /// That is certain. What is not is shown as rejected, and not ruled upon.
+    certain: bool,
+}
+
 impl Subscription {
     /// Takes the client's word on the response with this nonce. `None`: it is not the one in flight.
     pub(in crate::xds) fn verdict(
@@ -34,6 +42,7 @@ impl Subscription {
         }
         let in_flight = self.in_flight.take()?;
         let Some(error) = error else {
+            self.trusted();
             if let Some(beats) = &mut self.beats {
                 beats.accept();
             }
@@ -42,7 +51,12 @@ impl Subscription {
                 ..Verdict::default()
             });
         };
-        let (blamed, certain) = self.blame(&in_flight, error);
+        let Blame {
+            names: blamed,
+            named,
+            certain,
+        } = self.blame(&in_flight, error);
+        self.doubt(&in_flight, &blamed, named);
         if let Some(beats) = &mut self.beats {
             beats.reject();
         }
@@ -84,8 +98,8 @@ impl Subscription {
         })
     }
 
-    /// What a rejection is about, and whether that is certain. What is not is shown as rejected, and not ruled upon.
-    fn blame(&self, sent: &InFlight, error: &str) -> (Vec<Arc<str>>, bool) {
+    /// What a rejection is about.
+    fn blame(&self, sent: &InFlight, error: &str) -> Blame {
         let resources = sent.resources.iter();
         let names = resources.clone().map(|resource| resource.name());
         let all = || names.clone().chain(sent.removed.iter());
@@ -94,14 +108,13 @@ impl Subscription {
             .cloned()
             .collect();
         if !named.is_empty() {
-            return (named, true);
+            return Blame {
+                names: named,
+                named: true,
+                certain: true,
+            };
         }
-        // In a full list what is not new was taken before, unless it was rejected: then it may be that again.
-        let refused = |resource: &&Arc<Resource>| {
-            let known = self.rejected.get(resource.name());
-            known.is_some_and(|known| known.error.is_some() && known.version == *resource.version())
-        };
-        let again = self.is_full() && resources.clone().any(|resource| refused(&resource));
+        // In a full list what is not new was taken before.
         let suspects = match &*sent.updated {
             [] => {
                 // A heartbeat has nothing in it that could be wrong.
@@ -115,8 +128,13 @@ impl Subscription {
             }
             updated => updated.to_vec(),
         };
-        let certain = suspects.len() == 1 && !again;
-        (suspects, certain)
+        let could = suspects.iter().filter(|name| sent.version(name).is_some());
+        let certain = could.count() <= 1;
+        Blame {
+            names: suspects,
+            named: false,
+            certain,
+        }
     }
 
     /// Gives what has become good again by it.

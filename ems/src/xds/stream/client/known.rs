@@ -36,6 +36,8 @@ pub(super) struct Known {
     pub(super) excused: BTreeSet<String>,
     /// The same because their cluster changed; not if the client rejected that version.
     pub(super) follows: BTreeSet<String>,
+    /// Rejected with others, so that nobody knows which of them is at fault: these are tried apart.
+    pub(super) doubted: BTreeSet<String>,
     /// Rejected and not sent anything else since.
     pub(super) refused: BTreeSet<String>,
     /// What was sent last on this stream, whether rejected or not.
@@ -58,6 +60,15 @@ impl Known {
 
     /// It takes nothing of a response, and goes on with what it had.
     pub(super) fn reject(&mut self, response: &Response, now: Duration) {
+        let whole = response.resources.iter().filter(|r| !r.is_heartbeat());
+        let whole: Vec<String> = whole.map(|r| r.name().to_string()).collect();
+        if !whole.is_empty() {
+            self.doubted
+                .extend(response.removed.iter().map(ToString::to_string));
+        }
+        if whole.len() > 1 {
+            self.doubted.extend(whole);
+        }
         for resource in &**response.resources {
             let name = resource.name().to_string();
             if self
@@ -126,7 +137,7 @@ impl Known {
             let refresh =
                 resource.ttl().is_some() && until.is_some_and(|until| *until <= now + early);
             // What it took before it rejected what is current.
-            let newer = current(&name).is_some_and(|current| *current != *version);
+            let newer = current(&name).is_none_or(|current| *current != *version);
             let again = self.refused.contains(&name) && self.took.get(&name) == Some(&version);
             if again && newer {
                 assert!(full || refresh, "{name}@{version} again: {response:?}");
@@ -138,12 +149,13 @@ impl Known {
             let before = self.sent.insert(name.clone(), Some(version.clone()));
             let same = before.flatten().as_ref() == Some(&version);
             let follows = self.follows.remove(&name) && !self.refused.contains(&name);
-            let excused = follows || refresh || self.excused.contains(&name);
+            let doubted = self.doubted.remove(&name);
+            let excused = follows || refresh || doubted || self.excused.contains(&name);
             assert!(
                 !same || full || excused,
                 "{name}@{version} again without reason: {response:?}"
             );
-            if !same {
+            if !same || doubted {
                 updated.push(name.clone());
             }
             self.excused.remove(&name);
@@ -157,8 +169,9 @@ impl Known {
         for name in response.removed.iter().map(ToString::to_string) {
             assert!(seen.insert(name.clone()), "{name} twice in {response:?}");
             let before = self.sent.insert(name.clone(), None);
+            let doubted = self.doubted.remove(&name);
             assert!(
-                before != Some(None) || self.excused.contains(&name),
+                before != Some(None) || doubted || self.excused.contains(&name),
                 "-{name} again without reason: {response:?}"
             );
             self.excused.remove(&name);

@@ -102,3 +102,23 @@ fn what_the_wildcard_covers_is_not_given_up() {
     end(vec![0, 1], vec![1]);
     end(vec![0, 1], vec![0, 1]);
 }
+
+/// A full list goes on naming what the client took, while a removal waits; that is no news of what it rejected.
+#[test]
+fn a_list_names_what_was_taken_while_a_removal_waits() {
+    run(
+        Mode::Sotw,
+        &[
+            Step::Write(vec![(0, 3, 3), (0, 0, 2)]),
+            Step::Ask(0, vec![], vec![], With::Nothing),
+            Step::Ask(1, vec![0], vec![], With::Ack),
+            Step::Lost(0, 3, 2),
+            Step::Write(vec![(0, 0, 1)]),
+            Step::Ask(0, vec![0], vec![], With::Ack),
+            Step::Lost(0, 3, 0),
+            Step::Answer(0, With::Nack),
+            Step::Lost(0, 0, 2),
+            Step::Lost(0, 3, 2),
+        ],
+    );
+}

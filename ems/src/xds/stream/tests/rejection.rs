@@ -12,7 +12,7 @@ fn rejection() {
     check(&[
         "write cds:a=1 cds:b=1 =>",
         "cds +a +b => cds a=1 b=1",
-        "cds nack:bad =>",
+        "cds nack:a_and_b_are_bad =>",
         "write cds:a=1 cds:b=2 => cds b=2",
         "cds ack =>",
         "write cds:a=2 => cds a=2",
@@ -20,6 +20,89 @@ fn rejection() {
         "lost =>",
         "write cds:-a => cds -a",
     ]);
+}
+
+/// Envoy applies nothing of a response that it cannot read: what is good in it goes again, without what is at fault.
+#[test]
+fn suspects_are_tried_apart() {
+    let four = [
+        "write cds:a=1 cds:b=1 cds:c=1 cds:d=1 =>",
+        "cds +a +b +c +d => cds a=1 b=1 c=1 d=1",
+    ];
+    let with = |lines: &[&'static str]| check(&[&four, lines].concat());
+    with(&[
+        "cds nack:wrong => cds a=1 b=1",
+        "cds nack:wrong => cds a=1",
+        "cds ack => cds b=1",
+        "cds nack:wrong => cds c=1 d=1",
+        "cds ack =>",
+        "lost =>",
+        "write cds:b=2 => cds b=2",
+    ]);
+    // What is at fault is named after all: the others of the half stay as they were sent.
+    with(&[
+        "cds nack:wrong => cds a=1 b=1",
+        "cds nack:a:_wrong => cds c=1 d=1",
+        "cds ack =>",
+    ]);
+    // What changes meanwhile, is wanted no more, or is asked for goes its own way.
+    with(&[
+        "cds nack:wrong => cds a=1 b=1",
+        "write cds:c=2 cds:e=1 =>",
+        "cds ack => cds d=1",
+        "cds ack => cds c=2",
+        "cds ack =>",
+    ]);
+    with(&[
+        "cds nack:wrong -a -c => cds b=1",
+        "cds ack => cds d=1",
+        "cds ack =>",
+    ]);
+    with(&[
+        "cds nack:wrong +a => cds b=1",
+        "cds ack => cds c=1 d=1",
+        "cds ack => cds a=1",
+    ]);
+    // One that is new is all that can be wrong.
+    check(&[
+        "write cds:a=1 cds:x=1 cds:y=1 =>",
+        "cds +* => cds a=1 x=1 y=1",
+        "cds ack =>",
+        "write cds:a=2 cds:-x cds:-y => cds a=2 -x -y",
+        "cds nack:wrong => cds -x -y",
+        "cds nack:wrong =>",
+        "write cds:b=1 cds:c=1 cds:-a => cds b=1 c=1 -a",
+        "cds nack:wrong => cds -a",
+        "cds ack => cds b=1",
+        "cds ack => cds c=1",
+        "cds ack =>",
+    ]);
+    super::check(
+        Mode::Sotw,
+        &[
+            "write rds:a=1 rds:b=1 =>",
+            "rds a b => rds a=1 b=1",
+            "rds nack:wrong a b => rds a=1",
+            "rds ack a b => rds b=1",
+            "rds nack:wrong a b =>",
+        ],
+    );
+}
+
+/// A client that takes nothing is not sent everything one by one.
+#[test]
+fn trials_are_bounded() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    let names: Vec<_> = (0..1_000).map(|n| format!("cds:n{n}=1")).collect();
+    driver.run(&format!("write {}", names.join(" ")));
+    driver.run("cds +*");
+    let mut responses = 0;
+    while !driver.run("cds nack:wrong").is_empty() {
+        responses += 1;
+    }
+    assert_eq!(responses, 64);
+    assert_eq!(driver.run("write cds:n7=2"), ["cds n7=2"]);
+    assert!(driver.run("cds nack:wrong").is_empty(), "it was alone");
 }
 
 /// What is gone leaves no note, however often it was rejected.
@@ -61,7 +144,13 @@ fn states_and_errors() {
         "cds:none=Absent cds:pay.eu=Rejected(cluster pay.eu: bad) cds:pay=Sent cds:x=Sent"
     );
     driver.run("write cds:pay.eu=2 cds:x=2");
-    // No name at all: all that were in it.
+    // No name at all: all that were in it, until they were tried apart.
+    driver.run("cds nack:bad");
+    assert_eq!(
+        driver.states(),
+        "cds:none=Absent cds:pay.eu=Sent cds:pay=Sent cds:x=Rejected(bad)"
+    );
+    driver.run("cds nack:bad");
     driver.run("cds nack:bad");
     assert_eq!(
         driver.states(),
