@@ -1,8 +1,9 @@
 //! What a client says of the response in flight, and what that makes of the resources in it.
 //!
-//! A rejection is of a whole response. Where it says which resource is at fault, what came with that stays as it was sent, neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their
-//! versions nor their TTLs, so it would not know a heartbeat of one; and of a response that it cannot read it applies
-//! nothing. When it connects again it does not name them among what it has, and gets them.
+//! A rejection is of a whole response. Where it says which resource is at fault, what came with that stays as it was sent,
+//! neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their versions nor
+//! their TTLs, so it would not know a heartbeat of one. When it connects again it does not name them among what it has, and
+//! gets them. Where it does not say, all of it is rejected and [tried apart](super::trial).
 
 use std::sync::Arc;
 
@@ -55,7 +56,7 @@ impl Subscription {
             names: blamed,
             named,
             certain,
-        } = self.blame(&in_flight, error);
+        } = blame(&in_flight, error);
         self.doubt(&in_flight, &blamed, named);
         if let Some(beats) = &mut self.beats {
             beats.reject();
@@ -98,45 +99,6 @@ impl Subscription {
         })
     }
 
-    /// What a rejection is about.
-    fn blame(&self, sent: &InFlight, error: &str) -> Blame {
-        let resources = sent.resources.iter();
-        let names = resources.clone().map(|resource| resource.name());
-        let all = || names.clone().chain(sent.removed.iter());
-        let named: Vec<_> = all()
-            .filter(|name| mentions(error, name))
-            .cloned()
-            .collect();
-        if !named.is_empty() {
-            return Blame {
-                names: named,
-                named: true,
-                certain: true,
-            };
-        }
-        // In a full list what is not new was taken before.
-        let suspects = match &*sent.updated {
-            [] => {
-                // A heartbeat has nothing in it that could be wrong.
-                let whole = resources.filter(|resource| !resource.is_heartbeat());
-                let whole = whole.map(|resource| resource.name());
-                let mut suspects: Vec<_> = whole.chain(sent.removed.iter()).cloned().collect();
-                if suspects.is_empty() {
-                    suspects.extend(all().cloned());
-                }
-                suspects
-            }
-            updated => updated.to_vec(),
-        };
-        let could = suspects.iter().filter(|name| sent.version(name).is_some());
-        let certain = could.count() <= 1;
-        Blame {
-            names: suspects,
-            named: false,
-            certain,
-        }
-    }
-
     /// Gives what has become good again by it.
     fn accept(&mut self, resources: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
         let mut ruled = Vec::new();
@@ -161,5 +123,44 @@ impl Subscription {
             }
         }
         ruled
+    }
+}
+
+/// What a rejection is about.
+fn blame(sent: &InFlight, error: &str) -> Blame {
+    let resources = sent.resources.iter();
+    let names = resources.clone().map(|resource| resource.name());
+    let all = || names.clone().chain(sent.removed.iter());
+    let named: Vec<_> = all()
+        .filter(|name| mentions(error, name))
+        .cloned()
+        .collect();
+    if !named.is_empty() {
+        return Blame {
+            names: named,
+            named: true,
+            certain: true,
+        };
+    }
+    // In a full list what is not new was taken before.
+    let suspects = match &*sent.updated {
+        [] => {
+            // A heartbeat has nothing in it that could be wrong.
+            let whole = resources.filter(|resource| !resource.is_heartbeat());
+            let whole = whole.map(|resource| resource.name());
+            let mut suspects: Vec<_> = whole.chain(sent.removed.iter()).cloned().collect();
+            if suspects.is_empty() {
+                suspects.extend(all().cloned());
+            }
+            suspects
+        }
+        updated => updated.to_vec(),
+    };
+    let could = suspects.iter().filter(|name| sent.version(name).is_some());
+    let certain = could.count() <= 1;
+    Blame {
+        names: suspects,
+        named: false,
+        certain,
     }
 }
