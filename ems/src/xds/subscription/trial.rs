@@ -13,7 +13,7 @@ use super::{
     plan::{Item, Plan},
     refresh::dress,
 };
-use crate::xds::{View, stream::State};
+use crate::xds::{Resource, View, stream::State};
 
 /// Responses that one rejection may bring: a client that rejects everything is not sent everything one by one.
 const MOST: u32 = 64;
@@ -22,11 +22,27 @@ const MOST: u32 = 64;
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     /// Those that go together; the last ones go next.
-    groups: Vec<Vec<Arc<str>>>,
+    groups: Vec<Group>,
     /// How many may still go.
     left: u32,
     /// What is in flight is one of them.
     running: bool,
+}
+
+#[derive(Debug)]
+enum Group {
+    /// One or more of them is at fault.
+    Suspects(Vec<Arc<str>>),
+    /// Not at fault: gone, and the client did not take note.
+    Removals(Vec<Arc<str>>),
+}
+
+impl Group {
+    fn names(&self) -> &[Arc<str>] {
+        match self {
+            Self::Suspects(names) | Self::Removals(names) => names,
+        }
+    }
 }
 
 impl Trials {
@@ -37,23 +53,29 @@ impl Trials {
             self.left = MOST;
         }
         let second = resources.split_off(resources.len() / 2);
-        let groups = [second, resources, removals];
-        self.groups
-            .extend(groups.into_iter().filter(|group| !group.is_empty()));
+        let groups = [
+            Group::Suspects(second),
+            Group::Suspects(resources),
+            Group::Removals(removals),
+        ];
+        let groups = groups.into_iter().filter(|group| !group.names().is_empty());
+        self.groups.extend(groups);
     }
 
     /// How many names there are in it.
     pub(super) fn len(&self) -> usize {
-        self.groups.iter().map(Vec::len).sum()
+        self.groups.iter().map(|group| group.names().len()).sum()
     }
+}
 
-    fn next(&mut self) -> Option<Vec<Arc<str>>> {
-        self.left = self.left.checked_sub(1).or_else(|| {
-            self.groups.clear();
-            None
-        })?;
-        self.groups.pop()
-    }
+/// What becomes of a name that is to be tried.
+enum Standing {
+    /// It goes as it was sent.
+    Same(Option<Arc<Resource>>),
+    /// There is another version, which goes its own way; if the old one comes back before, that has to be tried.
+    Other,
+    /// It went its own way, or is wanted no more.
+    Over,
 }
 
 impl Subscription {
@@ -67,6 +89,7 @@ impl Subscription {
             self.trials.running = false;
             return;
         }
+        // Alone it is at fault for certain.
         if resources.len() == 1 {
             resources.clear();
         }
@@ -80,51 +103,76 @@ impl Subscription {
 
     /// What goes next to find out, if anything has to.
     pub(super) fn trial(&mut self, view: &dyn View) -> Option<Plan> {
-        while !self.trials.groups.is_empty() {
-            let group = self.trials.next()?;
-            let (mut answers, mut changed) = (Vec::new(), Vec::new());
-            for name in group {
-                let entry = self.entries.get(&name);
-                let gone = entry.is_none_or(|entry| entry.state == State::Absent);
-                let asked = entry.is_some_and(|entry| entry.asked);
-                let wanted = asked || (self.wildcard && view.covers(self.kind, &name));
-                if !(wanted || self.wildcard && gone) || self.dirty.is_sure(&name) {
-                    continue;
+        let mut others = Vec::new();
+        let mut plan = None;
+        if self.trials.left == 0 {
+            self.trials.groups.clear();
+        }
+        while plan.is_none()
+            && let Some(group) = self.trials.groups.pop()
+        {
+            let mut answers = Vec::new();
+            for name in group.names() {
+                match self.standing(&group, name, view) {
+                    Standing::Same(resource) => answers.push(Item {
+                        name: name.clone(),
+                        resource,
+                        due: Due {
+                            why: Why::Again,
+                            wave: 0,
+                        },
+                        refresh: false,
+                    }),
+                    Standing::Other => others.push(name.clone()),
+                    Standing::Over => {}
                 }
-                // Only then: to ask for a resource is to use it.
-                let resource = wanted.then(|| view.get(self.kind, &name)).flatten();
-                let resource = resource.map(|resource| dress(self.expires, resource));
-                let rejected = entry.filter(|entry| entry.state == State::Rejected);
-                let sent = rejected.and_then(|entry| entry.sent());
-                let same = match (&resource, sent) {
-                    (Some(new), Some(old)) => new.version() == old.version(),
-                    (None, None) => gone,
-                    _ => false,
-                };
-                if !same {
-                    // It goes its own way.
-                    changed.push(name);
-                    continue;
-                }
-                answers.push(Item {
-                    name,
-                    resource,
-                    due: Due {
-                        why: Why::Again,
-                        wave: 0,
-                    },
-                    refresh: false,
-                });
             }
-            self.mark(changed, Why::Changed, 0);
             if !answers.is_empty() {
+                self.trials.left = self.trials.left.saturating_sub(1);
                 self.trials.running = true;
-                return Some(Plan {
+                plan = Some(Plan {
                     answers,
                     ..Plan::default()
                 });
             }
         }
-        None
+        if !others.is_empty() {
+            self.mark(others.iter().cloned(), Why::Changed, 0);
+            // Not before all else: they may be going already.
+            self.trials.groups.insert(0, Group::Suspects(others));
+        }
+        plan
+    }
+
+    fn standing(&self, group: &Group, name: &Arc<str>, view: &dyn View) -> Standing {
+        let entry = self.entries.get(name);
+        let asked = entry.is_some_and(|entry| entry.asked);
+        let wanted = asked || (self.wildcard && view.covers(self.kind, name));
+        if self.dirty.is_sure(name) || !(wanted || self.wildcard) {
+            return Standing::Over;
+        }
+        // Only then: to ask for a resource is to use it.
+        let resource = wanted.then(|| view.get(self.kind, name)).flatten();
+        let resource = resource.map(|resource| dress(self.expires, resource));
+        match group {
+            Group::Suspects(_) => {
+                let rejected = entry.filter(|entry| entry.state == State::Rejected);
+                match (rejected.and_then(|entry| entry.sent()), &resource) {
+                    (None, _) => Standing::Over,
+                    (Some(old), Some(new)) if old.version() == new.version() => {
+                        Standing::Same(resource)
+                    }
+                    (Some(_), _) => Standing::Other,
+                }
+            }
+            Group::Removals(_) => {
+                let gone = entry.is_none_or(|entry| entry.state == State::Absent);
+                if gone && resource.is_none() {
+                    Standing::Same(None)
+                } else {
+                    Standing::Over
+                }
+            }
+        }
     }
 }

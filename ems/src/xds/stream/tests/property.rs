@@ -122,3 +122,22 @@ fn a_list_names_what_was_taken_while_a_removal_waits() {
         ],
     );
 }
+
+/// What was rejected with others, was replaced, and came back before that was sent, is tried all the same.
+#[test]
+fn a_suspect_that_comes_back_is_tried() {
+    for mode in [Mode::Delta, Mode::Sotw] {
+        run(
+            mode,
+            &[
+                Step::Write(vec![(0, 0, 2)]),
+                Step::Ask(0, vec![], vec![], With::Nothing),
+                Step::Write(vec![(0, 2, 1), (0, 0, VERSIONS)]),
+                Step::Ask(0, vec![], vec![], With::Ack),
+                Step::Write(vec![(0, 0, 2)]),
+                Step::Ask(0, vec![], vec![], With::Nack),
+                Step::Write(vec![(0, 2, 1), (0, 0, VERSIONS)]),
+            ],
+        );
+    }
+}
