@@ -449,8 +449,11 @@ impl Client {
                 let told = if quiet { 0 } else { known.sent.len() };
                 let open = known.open.as_ref();
                 let open = open.map_or(0, |sent| sent.resources.len() + sent.removed.len());
+                // What is in no list any more because it was rejected; gone, it is kept until it is looked at.
+                let refused = if quiet { 0 } else { known.refused.len() };
+                let names = known.names.len() + self.memory.wildcard(kind).len();
                 // Of each: what was sent, what was said to that, what was taken before, and when it expires.
-                4 * (known.names.len() + self.memory.wildcard(kind).len() + told + open) + open
+                4 * (names + told + refused + open) + open
             })
             .sum();
         let backlog = self.stream.backlog();

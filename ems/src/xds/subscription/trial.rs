@@ -29,42 +29,34 @@ pub(super) struct Trials {
     running: bool,
 }
 
-#[derive(Debug)]
-enum Group {
-    /// One or more of them is at fault.
-    Suspects(Vec<Arc<str>>),
-    /// Not at fault: gone, and the client did not take note.
-    Removals(Vec<Arc<str>>),
-}
+/// Names that go together.
+type Group = Vec<(Arc<str>, Tried)>;
 
-impl Group {
-    fn names(&self) -> &[Arc<str>] {
-        match self {
-            Self::Suspects(names) | Self::Removals(names) => names,
-        }
-    }
+/// What goes of a name.
+#[derive(Clone, Debug)]
+enum Tried {
+    /// This version, which may be at fault.
+    Version(Arc<str>),
+    /// That it is gone, of which the client did not take note.
+    Removal,
 }
 
 impl Trials {
     /// One or more of the resources is at fault, and none of the removals.
-    fn doubt(&mut self, mut resources: Vec<Arc<str>>, removals: Vec<Arc<str>>) {
+    fn doubt(&mut self, mut resources: Group, removals: Group) {
         if !std::mem::take(&mut self.running) {
             // Another rejection than those that the last one brought.
             self.left = MOST;
         }
         let second = resources.split_off(resources.len() / 2);
-        let groups = [
-            Group::Suspects(second),
-            Group::Suspects(resources),
-            Group::Removals(removals),
-        ];
-        let groups = groups.into_iter().filter(|group| !group.names().is_empty());
+        let groups = [second, resources, removals];
+        let groups = groups.into_iter().filter(|group| !group.is_empty());
         self.groups.extend(groups);
     }
 
     /// How many names there are in it.
     pub(super) fn len(&self) -> usize {
-        self.groups.iter().map(|group| group.names().len()).sum()
+        self.groups.iter().map(Vec::len).sum()
     }
 }
 
@@ -81,10 +73,13 @@ enum Standing {
 impl Subscription {
     /// Has what a client took nothing of tried apart, unless it said by name what is at fault.
     pub(super) fn doubt(&mut self, rejected: &InFlight, suspects: &[Arc<str>], named: bool) {
-        let (mut resources, removals): (Vec<_>, Vec<_>) = suspects
-            .iter()
-            .cloned()
-            .partition(|name| rejected.version(name).is_some());
+        let tried = |name: &Arc<str>| match rejected.version(name) {
+            Some(version) => Tried::Version(version.clone()),
+            None => Tried::Removal,
+        };
+        let suspects = suspects.iter().map(|name| (name.clone(), tried(name)));
+        let (mut resources, removals): (Group, Group) =
+            suspects.partition(|(_, tried)| matches!(tried, Tried::Version(_)));
         if named || resources.is_empty() {
             self.trials.running = false;
             return;
@@ -112,10 +107,10 @@ impl Subscription {
             && let Some(group) = self.trials.groups.pop()
         {
             let mut answers = Vec::new();
-            for name in group.names() {
-                match self.standing(&group, name, view) {
+            for (name, tried) in group {
+                match self.standing(&name, &tried, view) {
                     Standing::Same(resource) => answers.push(Item {
-                        name: name.clone(),
+                        name,
                         resource,
                         due: Due {
                             why: Why::Again,
@@ -123,7 +118,7 @@ impl Subscription {
                         },
                         refresh: false,
                     }),
-                    Standing::Other => others.push(name.clone()),
+                    Standing::Other => others.push((name, tried)),
                     Standing::Over => {}
                 }
             }
@@ -137,14 +132,15 @@ impl Subscription {
             }
         }
         if !others.is_empty() {
-            self.mark(others.iter().cloned(), Why::Changed, 0);
+            let names: Vec<_> = others.iter().map(|(name, _)| name.clone()).collect();
+            self.mark(names, Why::Changed, 0);
             // Not before all else: they may be going already.
-            self.trials.groups.insert(0, Group::Suspects(others));
+            self.trials.groups.insert(0, others);
         }
         plan
     }
 
-    fn standing(&self, group: &Group, name: &Arc<str>, view: &dyn View) -> Standing {
+    fn standing(&self, name: &Arc<str>, tried: &Tried, view: &dyn View) -> Standing {
         let entry = self.entries.get(name);
         let asked = entry.is_some_and(|entry| entry.asked);
         let wanted = asked || (self.wildcard && view.covers(self.kind, name));
@@ -154,18 +150,17 @@ impl Subscription {
         // Only then: to ask for a resource is to use it.
         let resource = wanted.then(|| view.get(self.kind, name)).flatten();
         let resource = resource.map(|resource| dress(self.expires, resource));
-        match group {
-            Group::Suspects(_) => {
+        match tried {
+            Tried::Version(version) => {
                 let rejected = entry.filter(|entry| entry.state == State::Rejected);
-                match (rejected.and_then(|entry| entry.sent()), &resource) {
-                    (None, _) => Standing::Over,
-                    (Some(old), Some(new)) if old.version() == new.version() => {
-                        Standing::Same(resource)
-                    }
-                    (Some(_), _) => Standing::Other,
+                let sent = rejected.and_then(|entry| entry.sent());
+                match &resource {
+                    _ if sent.is_none_or(|sent| sent.version() != version) => Standing::Over,
+                    Some(new) if new.version() == version => Standing::Same(resource),
+                    _ => Standing::Other,
                 }
             }
-            Group::Removals(_) => {
+            Tried::Removal => {
                 let gone = entry.is_none_or(|entry| entry.state == State::Absent);
                 if gone && resource.is_none() {
                     Standing::Same(None)

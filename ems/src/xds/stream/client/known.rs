@@ -139,10 +139,14 @@ impl Known {
             // What it took before it rejected what is current.
             let newer = current(&name).is_none_or(|current| *current != *version);
             let again = self.refused.contains(&name) && self.took.get(&name) == Some(&version);
-            if again && newer {
+            // In a full list that may be all that it is, also where the server is back at it.
+            if again && (newer || full) {
                 assert!(full || refresh, "{name}@{version} again: {response:?}");
                 self.until
                     .extend(resource.ttl().map(|ttl| (name.clone(), now + ttl)));
+                if self.doubted.remove(&name) {
+                    updated.push(name.clone());
+                }
                 self.has.insert(name, version);
                 continue;
             }

@@ -141,3 +141,34 @@ fn a_suspect_that_comes_back_is_tried() {
         );
     }
 }
+
+/// What went its own way is tried no more, also if that is rejected.
+#[test]
+fn another_version_of_a_suspect_is_not_tried() {
+    run(
+        Mode::Delta,
+        &[
+            Step::Write(vec![(1, 0, 3), (1, 1, 1)]),
+            Step::Ask(1, vec![], vec![], With::Nothing),
+            Step::Answer(1, With::Nack),
+            Step::Write(vec![(1, 1, 3)]),
+            Step::Answer(1, With::Nack),
+            Step::Answer(1, With::Nack),
+        ],
+    );
+}
+
+/// What was rejected and is in no list is forgotten once it is known to be gone, and not before.
+#[test]
+fn a_rejected_newcomer_is_noted_until_it_is_gone() {
+    run(
+        Mode::Sotw,
+        &[
+            Step::Lost(0, 0, 2),
+            Step::Ask(0, vec![], vec![], With::Nothing),
+            Step::Ask(0, vec![2, 0, 0], vec![], With::Nack),
+            Step::Lost(0, 0, 0),
+            Step::Ask(0, vec![0], vec![2, 0, 0], With::Nothing),
+        ],
+    );
+}
