@@ -5,7 +5,7 @@
 //! halves, and the halves of what is rejected, until one alone is rejected, which is never sent again. In a full list what
 //! the client took before stands for the other suspects, if anything does.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     InFlight, Subscription,
@@ -54,6 +54,15 @@ impl Trials {
         self.groups.extend(groups);
     }
 
+    /// What was said of these names is said anew: a name is tried in one group only.
+    fn forget(&mut self, names: &[Arc<str>]) {
+        let names: HashSet<_> = names.iter().collect();
+        for group in &mut self.groups {
+            group.retain(|(name, _)| !names.contains(name));
+        }
+        self.groups.retain(|group| !group.is_empty());
+    }
+
     /// How many names there are in it.
     pub(super) fn len(&self) -> usize {
         self.groups.iter().map(Vec::len).sum()
@@ -73,6 +82,7 @@ enum Standing {
 impl Subscription {
     /// Has what a client took nothing of tried apart, unless it said by name what is at fault.
     pub(super) fn doubt(&mut self, rejected: &InFlight, suspects: &[Arc<str>], named: bool) {
+        self.trials.forget(suspects);
         let tried = |name: &Arc<str>| match rejected.version(name) {
             Some(version) => Tried::Version(version.clone()),
             None => Tried::Removal,
@@ -134,6 +144,8 @@ impl Subscription {
         if !others.is_empty() {
             let names: Vec<_> = others.iter().map(|(name, _)| name.clone()).collect();
             self.mark(names, Why::Changed, 0);
+            // They come from several groups, and what goes together is sorted.
+            others.sort_by(|(a, _), (b, _)| a.cmp(b));
             // Not before all else: they may be going already.
             self.trials.groups.insert(0, others);
         }

@@ -259,3 +259,24 @@ fn nobody_is_left_with_nothing() {
         }
     }
 }
+
+/// What waits of several groups, because it changed, goes sorted and once when it changes back.
+#[test]
+fn suspects_that_wait_go_together_and_once() {
+    check(&[
+        "write cds:x=1 rds:a=1 rds:b=1 rds:c=1 rds:d=1 =>",
+        "cds +x => cds x=1",
+        "cds ack =>",
+        "rds +a +b +c +d => rds a=1 b=1 c=1 d=1",
+        "rds nack:wrong => rds a=1 b=1",
+        "write rds:a=2 =>",
+        "rds nack:wrong => rds b=1",
+        "write cds:x=2 rds:a=3 rds:c=2 rds:d=2 => cds x=2",
+        "rds ack =>",
+        "write rds:a=1 rds:c=1 rds:d=1 => rds a=1 c=1 d=1",
+        "rds nack:wrong => rds a=1",
+        "rds ack => rds c=1 d=1",
+        "rds ack =>",
+        "lost =>",
+    ]);
+}
