@@ -22,7 +22,8 @@ const KEPT: usize = 16;
 /// The resources of a response, sorted by name.
 #[derive(Default)]
 pub struct Bundle {
-    resources: Box<[Arc<Resource>]>,
+    /// Held apart from the bytes by those who wait for an answer: who does not answer is to keep no bytes.
+    resources: Arc<[Arc<Resource>]>,
     version: OnceLock<Arc<str>>,
     delta_len: usize,
     sotw_len: usize,
@@ -81,6 +82,11 @@ impl Bundles {
 }
 
 impl Bundle {
+    /// What is in it, without the bytes that are made of it.
+    pub(super) fn list(&self) -> &Arc<[Arc<Resource>]> {
+        &self.resources
+    }
+
     /// A hash of all names and versions.
     pub(super) fn version(&self) -> &Arc<str> {
         self.version.get_or_init(|| {
@@ -130,7 +136,7 @@ impl Deref for Bundle {
 
 impl FromIterator<Arc<Resource>> for Bundle {
     fn from_iter<I: IntoIterator<Item = Arc<Resource>>>(resources: I) -> Self {
-        let resources: Box<[_]> = resources.into_iter().collect();
+        let resources: Arc<[_]> = resources.into_iter().collect();
         let len = |mode| resources.iter().map(|r| r.entry_len(mode)).sum();
         Self {
             delta_len: len(Mode::Delta),

@@ -8,8 +8,8 @@
 //! Envoy acknowledges clusters only once they are warm, so what waits for clusters waits until they can be used. While
 //! any of them warms, Envoy sends no request at all about clusters.
 //!
-//! A rejection counts as an answer here. The client keeps what it had of that type, and the other types go on: one bad
-//! resource must not hold back good ones.
+//! A rejection counts as an answer to what is new: the other types go on, and one bad resource does not hold back good ones.
+//! But the client goes on with what it had instead, which may point at what is gone: removals wait until that is mended.
 //!
 //! Pure: no clock, no channel, no I/O. Nonces are a counter.
 
@@ -26,9 +26,12 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Bundle, Bundles, Changed, ResourceType, View, Witness,
     limits::{Limits, Refusal},
-    subscription::{Plan, Subscription, Verdict},
+    subscription::{Making, Plan, Subscription, Verdict, Waves},
 };
 pub use message::{Action, Ask, Mode, Refused, Request, Response, State, Status};
+
+/// Removals of one type that wait for as long as the client does not take something that may point at them.
+const WITHHELD: usize = 1_024;
 
 /// The state of one stream.
 #[derive(Debug)]
@@ -61,7 +64,8 @@ impl Stream {
             witness: Witness::default(),
             subscriptions: Vec::new(),
             nonce: 0,
-            wave: 0,
+            // Before the first that it is told of, a client that comes back may have missed some.
+            wave: 1,
         }
     }
 
@@ -262,17 +266,14 @@ impl Stream {
     }
 
     fn subscription(&mut self, kind: ResourceType) -> &mut Subscription {
-        let at = match self
-            .subscriptions
-            .binary_search_by_key(&kind, Subscription::kind)
-        {
+        let at = match self.find(kind) {
             Ok(at) => at,
             Err(at) => {
                 // Envoy (1.40) does not survive it when endpoints expire that it has by state of the world.
                 let fatal = self.mode == Mode::Sotw && kind == ResourceType::Endpoints;
                 let expires = self.expires && !fatal;
-                self.subscriptions
-                    .insert(at, Subscription::new(kind, self.mode, expires));
+                let new = Subscription::new(kind, self.mode, expires, self.wave);
+                self.subscriptions.insert(at, new);
                 at
             }
         };
@@ -280,22 +281,31 @@ impl Stream {
         &mut self.subscriptions[at]
     }
 
+    /// Where the subscription to a type is, or would be.
+    fn find(&self, kind: ResourceType) -> Result<usize, usize> {
+        let all = &self.subscriptions;
+        all.binary_search_by_key(&kind, Subscription::kind)
+    }
+
     /// Endpoints follow the clusters that are under way, also when the client comes back and has them already: it asks for
     /// both types at once, so clusters that changed meanwhile are sent before it is known that it wants their endpoints.
     fn warm(&mut self) {
-        let find = |kind| move |s: &&mut Subscription| s.kind() == kind;
-        let clusters = self
-            .subscriptions
-            .iter_mut()
-            .find(find(ResourceType::Cluster));
-        let warming = clusters.map(|clusters| clusters.unanswered());
-        let endpoints = self
-            .subscriptions
-            .iter_mut()
-            .find(find(ResourceType::Endpoints));
-        if let (Some(warming), Some(endpoints)) = (warming, endpoints) {
-            endpoints.repeat(&warming, self.wave);
+        let clusters = self.find(ResourceType::Cluster).ok();
+        let clusters = clusters.and_then(|at| self.subscriptions.get(at));
+        if let Some(warming) = clusters.map(Subscription::unanswered) {
+            self.follow(&warming);
         }
+    }
+
+    /// "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management server even
+    /// though there is no change in endpoints": endpoints follow the cluster of the same name. True: they can go now.
+    fn follow(&mut self, clusters: &[Arc<str>]) -> bool {
+        let endpoints = self.find(ResourceType::Endpoints).ok();
+        let endpoints = endpoints.and_then(|at| self.subscriptions.get_mut(at));
+        endpoints.is_some_and(|endpoints| {
+            endpoints.repeat(clusters);
+            !clusters.is_empty() && !endpoints.in_flight()
+        })
     }
 
     /// Sends what may be sent.
@@ -317,50 +327,31 @@ impl Stream {
                 }
             })
             .collect();
-        // Changes of an earlier type have yet to be sent.
-        let mut waiting = false;
         let mut settled = false;
         let mut warming = Vec::new();
         for at in 0..plans.len() {
             let Some(mut plan) = plans.get_mut(at).and_then(Option::take) else {
                 continue;
             };
-            let since = plan.since();
-            // Envoy acknowledges a cluster only once it is warm, and it is warm once its endpoints came: endpoints must
-            // not wait for their clusters.
             let Some(kind) = self.subscriptions.get(at).map(Subscription::kind) else {
                 continue;
             };
-            let made = kind == ResourceType::Endpoints
-                || !waiting
-                    && !self
-                        .subscriptions
-                        .iter()
-                        .take(at)
-                        .any(|s| s.unsettled(since));
-            let unused = !self
-                .subscriptions
-                .iter()
-                .zip(&plans)
-                .filter(|(s, _)| kind.outlives(s.kind()))
-                .any(|(s, plan)| {
-                    let planned = plan.as_ref().is_some_and(|plan| !plan.is_empty());
-                    planned || s.waits() || s.unsettled(since)
-                });
+            let making = self.making(at, kind, &plan);
+            let unused = self.unused(kind, &plan, &plans);
             let Some(subscription) = self.subscriptions.get_mut(at) else {
                 continue;
             };
-            waiting |= subscription.postpone(&mut plan, !made, !unused);
+            subscription.postpone(&mut plan, &making, unused);
             if !subscription.owes(&plan) {
                 continue;
             }
-            let wave = if plan.changes() { self.wave } else { 0 };
+            let waves = plan.waves();
             let Some(batch) = subscription.commit(plan, view, &self.bundles) else {
                 settled = true;
                 continue;
             };
             self.nonce += 1;
-            subscription.sent(self.nonce, wave, &batch);
+            subscription.sent(self.nonce, waves, &batch);
             match kind {
                 ResourceType::Cluster => warming = batch.updated,
                 // These come behind their clusters anyway.
@@ -380,17 +371,39 @@ impl Stream {
                 removed: batch.removed,
             }));
         }
-        // "Warming of Cluster is completed only when a new ClusterLoadAssignment response is supplied by management
-        // server even though there is no change in endpoints": endpoints follow the cluster of the same name.
-        if let Some(endpoints) = self
-            .subscriptions
-            .iter_mut()
-            .find(|s| s.kind() == ResourceType::Endpoints)
-        {
-            endpoints.repeat(&warming, self.wave);
-            settled |= !warming.is_empty() && !endpoints.in_flight();
+        self.follow(&warming) || settled
+    }
+
+    /// What changes of a type may have to wait for.
+    fn making(&self, at: usize, kind: ResourceType, plan: &Plan) -> Vec<Making> {
+        // Envoy acknowledges a cluster only once it is warm, and it is warm once its endpoints came: endpoints must not
+        // wait for their clusters.
+        if plan.upserts() == 0 || kind == ResourceType::Endpoints {
+            return Vec::new();
         }
-        settled
+        let earlier = self.subscriptions.iter().take(at);
+        earlier.map(Subscription::making).collect()
+    }
+
+    /// The first wave whose removals of a type have to wait, because something may still point at what is gone.
+    fn unused(&self, kind: ResourceType, plan: &Plan, plans: &[Option<Plan>]) -> u64 {
+        let removals = plan.removals();
+        if removals == 0 {
+            return u64::MAX;
+        }
+        let all = self.subscriptions.iter().zip(plans);
+        let users = all.filter(|(s, _)| kind.outlives(s.kind()));
+        let since = users.map(|(user, plan)| {
+            // What is rejected may be so for long: the client is not to collect what is gone without end. Endpoints point
+            // at nothing.
+            let points = user.kind() != ResourceType::Endpoints;
+            if points && removals <= WITHHELD && user.is_behind() {
+                return 1;
+            }
+            let planned = plan.as_ref().map_or(Waves::NONE, Plan::waves);
+            user.points_since().min(planned.first)
+        });
+        since.min().unwrap_or(u64::MAX)
     }
 }
 

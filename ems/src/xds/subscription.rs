@@ -20,6 +20,7 @@ mod verdict;
 use std::{collections::HashMap, sync::Arc};
 
 use due::{Due, Dues, Why};
+pub(super) use due::{Making, Waves};
 use entries::{Entries, Entry};
 use kept::Kept;
 use plan::Item;
@@ -29,7 +30,7 @@ use trial::Trials;
 pub(super) use verdict::Verdict;
 
 use super::{
-    Bundle, Bundles, Resource, ResourceType, View,
+    Bundles, Resource, ResourceType, View,
     stream::{Mode, State, Status},
     ttl::Beats,
 };
@@ -48,6 +49,8 @@ pub(super) struct Subscription {
     wildcard: bool,
     /// All that the wildcard can cover, sorted, where that is known: followed by name.
     within: Option<Vec<Arc<str>>>,
+    /// Those that may have come while a client was away that comes back.
+    missed: Waves,
     /// A request for this type was seen.
     started: bool,
     /// A name was asked for, or the wildcard given up: from then on an empty list means nothing, and no longer everything.
@@ -57,8 +60,8 @@ pub(super) struct Subscription {
     asked: usize,
     /// Names that may have to be sent.
     dirty: Dues,
-    /// Everything may have to be sent, since this wave.
-    resync: Option<u64>,
+    /// Everything may have to be sent, by these waves.
+    resync: Option<Waves>,
     /// An answer is owed even if it turns out empty.
     due: bool,
     in_flight: Option<InFlight>,
@@ -81,14 +84,18 @@ struct Rejection {
     version: Arc<str>,
     /// What the client said, until it is sent something else or takes what it has.
     error: Option<Arc<str>>,
+    /// Those that it came with: what mends it counts as one of them.
+    waves: Waves,
 }
 
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
-    /// The last wave that it may hold changes of; 0: it only answers.
-    wave: u64,
-    resources: Arc<Bundle>,
+    /// Those that it may hold changes of.
+    waves: Waves,
+    /// Something is in it that others may point at, and not only what is gone.
+    makes: bool,
+    resources: Arc<[Arc<Resource>]>,
     removed: Arc<[Arc<str>]>,
     /// In a full list: what is new in it, if anything is.
     updated: Vec<Arc<str>>,
@@ -104,12 +111,14 @@ impl InFlight {
 }
 
 impl Subscription {
-    pub(super) fn new(kind: ResourceType, mode: Mode, expires: bool) -> Self {
+    /// `wave`: the last one there was.
+    pub(super) fn new(kind: ResourceType, mode: Mode, expires: bool, wave: u64) -> Self {
         Self {
             kind,
             mode,
             wildcard: false,
             within: None,
+            missed: Waves::until(wave),
             started: false,
             named: false,
             entries: Entries::default(),
@@ -147,16 +156,28 @@ impl Subscription {
         sent.map(|entry| entry.name().clone()).collect()
     }
 
-    /// Whether there are names that have yet to be looked at, or had to be put back.
-    pub(super) fn waits(&self) -> bool {
-        self.resync.is_some() || !self.dirty.is_empty()
+    /// What there is of it that others may point at.
+    pub(super) fn making(&self) -> Making {
+        let sent = self.in_flight.as_ref().filter(|sent| sent.makes);
+        let unseen = self.resync.map_or(u64::MAX, |waves| waves.first);
+        Making {
+            sent: sent.map_or(Waves::NONE, |sent| sent.waves),
+            unsent: unseen.min(self.dirty.first_present()),
+        }
     }
 
-    /// Whether changes of this wave or a later one are under way, or may be waiting for what is.
-    pub(super) fn unsettled(&self, wave: u64) -> bool {
-        self.in_flight
-            .as_ref()
-            .is_some_and(|sent| self.waits() || sent.wave >= wave)
+    /// The first wave of which anything is under way or waits: up to there the client may still point at what is gone.
+    pub(super) fn points_since(&self) -> u64 {
+        let sent = self.in_flight.as_ref().map(|sent| sent.waves);
+        let waves = sent.into_iter().chain(self.resync);
+        waves.fold(self.dirty.waves(), Waves::and).first
+    }
+
+    /// Whether the client goes on with an older version of something, because it rejected a newer one.
+    pub(super) fn is_behind(&self) -> bool {
+        let rejected = self.rejected.keys();
+        let mut entries = rejected.filter_map(|name| self.entries.get(name));
+        entries.any(Entry::is_behind)
     }
 
     /// Notes that names may differ from before; they are sorted.
@@ -166,43 +187,47 @@ impl Subscription {
             .filter(|name| walk.to(name).is_some() || self.wildcard)
             .cloned()
             .collect();
-        let why = Why::Changed;
-        self.note(why, wave, |dirty| {
-            dirty.add_sorted(names.into_iter().map(|name| (name, Due { why, wave })));
+        let due = Due::new(Why::Changed, Waves::of(wave));
+        self.note(due, |dirty| {
+            dirty.add_sorted(names.into_iter().map(|name| (name, due)));
         });
     }
 
     /// Notes that anything may differ from before.
     pub(super) fn changed_anyhow(&mut self, wave: u64) {
-        self.resync.get_or_insert(wave);
+        let known = self.resync.unwrap_or(Waves::NONE);
+        let waves = known.and(Waves::of(wave)).and(self.dirty.waves());
+        self.resync = Some(waves);
         self.dirty.retain(|_, due| due.why > Why::Changed);
     }
 
     /// Has resources sent again although they did not change, if the client has them. They are found by names that the
     /// client asked for: whoever makes clusters must not give them endpoints of another name (`service_name`).
-    pub(super) fn repeat(&mut self, names: &[Arc<str>], wave: u64) {
+    pub(super) fn repeat(&mut self, names: &[Arc<str>]) {
         let has = |name: &&Arc<str>| {
             let entry = self.entries.get(name);
             entry.is_some_and(|entry| entry.asked && entry.sent().is_some())
         };
         let names: Vec<_> = names.iter().filter(has).cloned().collect();
-        self.mark(names, Why::Again, wave);
+        self.mark(names, Due::new(Why::Again, Waves::NONE));
     }
 
-    fn mark(&mut self, names: impl IntoIterator<Item = Arc<str>>, why: Why, wave: u64) {
-        self.note(why, wave, |dirty| {
-            dirty.add(names.into_iter().map(|name| (name, Due { why, wave })));
+    fn mark(&mut self, names: impl IntoIterator<Item = Arc<str>>, due: Due) {
+        self.note(due, |dirty| {
+            dirty.add(names.into_iter().map(|name| (name, due)));
         });
     }
 
     /// Adds names to those that have to be looked at, unless there are too many to be worth it.
-    fn note(&mut self, why: Why, wave: u64, add: impl FnOnce(&mut Dues)) {
-        if why == Why::Changed && self.resync.is_some() {
+    fn note(&mut self, due: Due, add: impl FnOnce(&mut Dues)) {
+        let changed = due.why == Why::Changed;
+        if let Some(waves) = self.resync.as_mut().filter(|_| changed) {
+            *waves = waves.and(due.waves);
             return;
         }
         add(&mut self.dirty);
-        if why == Why::Changed && self.dirty.len() > BACKLOG.max(2 * self.entries.len()) {
-            self.changed_anyhow(self.dirty.oldest().unwrap_or(wave));
+        if changed && self.dirty.len() > BACKLOG.max(2 * self.entries.len()) {
+            self.changed_anyhow(due.waves.last);
         }
     }
 
@@ -212,14 +237,13 @@ impl Subscription {
         if let Some(trial) = self.trial(view) {
             return trial;
         }
-        if let Some(wave) = self.resync.take() {
+        if let Some(waves) = self.resync.take() {
             let mut names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
             if self.wildcard {
                 names.extend(view.wildcard(self.kind));
             }
-            let why = Why::Changed;
-            self.dirty
-                .add(names.into_iter().map(|name| (name, Due { why, wave })));
+            let due = Due::new(Why::Changed, waves);
+            self.dirty.add(names.into_iter().map(|name| (name, due)));
         }
         let mut plan = Plan::default();
         let dues = self.dirty.take();
@@ -258,6 +282,9 @@ impl Subscription {
             };
             // A rejected version is not sent again, also not behind its cluster.
             let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
+            let rejection = self.rejected.get(&name).filter(|_| rejected);
+            let waves = rejection.map_or(due.waves, |rejection| due.waves.and(rejection.waves));
+            let due = Due { waves, ..due };
             let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
                 _ if due.why == Why::Asked => &mut plan.answers,
@@ -282,21 +309,25 @@ impl Subscription {
         plan
     }
 
-    /// Puts back what may not be sent yet: changes while what they point at is under way, removals while something
-    /// may still point at them.
-    /// True: changes were put back.
-    pub(super) fn postpone(&mut self, plan: &mut Plan, changes: bool, removals: bool) -> bool {
-        let waiting = changes && !plan.upserts.is_empty();
-        let mut later = Vec::new();
-        if changes {
-            later.append(&mut plan.upserts);
-        }
-        if removals {
-            later.append(&mut plan.removals);
-        }
-        self.dirty
-            .add(later.into_iter().map(|item| (item.name, item.due)));
-        waiting
+    /// Puts back what may not be sent yet: what may point at something that others are making, and what was removed by a
+    /// wave from `unused` on, because something may still point at it.
+    pub(super) fn postpone(&mut self, plan: &mut Plan, making: &[Making], unused: u64) {
+        let upserts = plan
+            .upserts
+            .extract_if(.., |item| making.iter().any(|m| m.holds(item.due.waves)))
+            .map(|item| (item.name, item.due));
+        self.dirty.add(upserts);
+        let removals = plan
+            .removals
+            .extract_if(.., |item| item.due.waves.last >= unused)
+            .map(|item| {
+                let gone = Due {
+                    gone: true,
+                    ..item.due
+                };
+                (item.name, gone)
+            });
+        self.dirty.add(removals);
     }
 
     /// Whether there is something to say once a plan has been cut to what may be sent now.
@@ -316,7 +347,7 @@ impl Subscription {
         let notes_updates = full || self.kind == ResourceType::Cluster;
         let keeps = full || self.beats.is_some();
         let (mut removed, mut updated, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut lost, mut unasked) = (false, false);
+        let (mut lost, mut unasked, mut makes) = (false, false, false);
         let mut items = plan.into_items();
         self.add_refreshed(&mut items);
         let resources = items.iter().filter_map(|item| item.resource.as_ref());
@@ -334,6 +365,7 @@ impl Subscription {
             }
             let entry = walk.to(&name);
             if let Some(new) = resource {
+                makes = true;
                 let before = entry.as_ref().and_then(|entry| entry.sent());
                 // Not a look at what there are thousands of where nobody needs it.
                 let differs = (notes_updates || keeps)
@@ -390,6 +422,7 @@ impl Subscription {
             resources,
             removed: removed.into(),
             updated,
+            makes,
         })
     }
 
@@ -411,15 +444,16 @@ impl Subscription {
         }
     }
 
-    /// Notes that a batch left under this nonce, with changes up to this wave.
-    pub(super) fn sent(&mut self, nonce: u64, wave: u64, batch: &Batch) {
+    /// Notes that a batch left under this nonce, with changes of these waves.
+    pub(super) fn sent(&mut self, nonce: u64, waves: Waves, batch: &Batch) {
         for resource in &**batch.resources {
             self.note_ttl(resource);
         }
         self.in_flight = Some(InFlight {
             nonce,
-            wave,
-            resources: batch.resources.clone(),
+            waves,
+            makes: batch.makes,
+            resources: batch.resources.list().clone(),
             removed: batch.removed.clone(),
             updated: if self.is_full() {
                 batch.updated.clone()

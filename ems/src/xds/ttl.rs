@@ -132,11 +132,14 @@ struct Beat {
 impl Beat {
     fn due(self, now: Duration) -> Duration {
         let interval = (self.ttl / BEATS).max(SHORTEST);
-        self.sent.map_or(now, |sent| sent + interval)
+        self.sent.map_or(now, |sent| sent.saturating_add(interval))
     }
 
     fn late(self, now: Duration) -> bool {
-        self.unsure || self.sent.is_some_and(|sent| now >= sent + self.ttl)
+        self.unsure
+            || self
+                .sent
+                .is_some_and(|sent| now >= sent.saturating_add(self.ttl))
     }
 }
 

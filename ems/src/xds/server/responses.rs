@@ -340,9 +340,11 @@ impl Responses {
         }
         let now = self.server.now();
         let wake_at = session.stream().wake_at(now);
+        // What is too far away to be a time does not come.
+        let wake_at = wake_at.and_then(|at| self.server.started.checked_add(at));
         self.armed = wake_at.is_some();
         if let Some(at) = wake_at {
-            self.alarm.as_mut().reset(self.server.started + at);
+            self.alarm.as_mut().reset(at);
         }
     }
 

@@ -442,8 +442,9 @@ impl Client {
     /// What a stream remembers is bounded by what there is and what was asked for.
     fn check_notes(&self) {
         let known = || self.known.iter().zip(KINDS);
-        // There is nothing that anything could wait for.
-        let quiet = self.known.iter().all(|known| known.open.is_none());
+        // There is nothing that anything could wait for: neither an answer, nor something to be mended.
+        let quiet = |known: &Known| known.open.is_none() && known.refused.is_empty();
+        let quiet = self.known.iter().all(quiet);
         let all: usize = known()
             .map(|(known, kind)| {
                 let told = if quiet { 0 } else { known.sent.len() };
@@ -502,6 +503,11 @@ impl Client {
             self.wait(TTL / 2);
             self.settle();
         }
+        // What is gone stays where the client may point at it by something older than what it rejected.
+        let withheld = KINDS.map(|kind| {
+            let mut users = self.known.iter().zip(KINDS);
+            users.any(|(known, user)| kind.outlives(user) && !known.refused.is_empty())
+        });
         for (at, kind) in KINDS.into_iter().enumerate() {
             let mut expected = self.expected(at);
             let partial = self.mode == Mode::Sotw && !self.is_full(kind);
@@ -518,6 +524,9 @@ impl Client {
             for name in &known.refused {
                 expected.remove(name);
                 known.has.remove(name);
+            }
+            if withheld[at] {
+                known.has.retain(|name, _| expected.contains_key(name));
             }
             assert_eq!(known.has, expected, "{kind}");
         }

@@ -15,6 +15,7 @@
 
 mod aggregated;
 mod delta;
+mod order;
 mod property;
 mod rejection;
 mod sotw;

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Entry, Subscription, WILDCARD,
+    Entry, Subscription, WILDCARD, Waves,
     due::{Due, Why},
 };
 use crate::xds::{
@@ -129,14 +129,9 @@ impl Subscription {
             actions.push(Action::Follow(self.kind, name.clone()));
         }
         self.entries.add(fresh);
-        let dues = names.into_iter().zip(has).map(|(name, has)| {
-            let why = if returning && has {
-                Why::Changed
-            } else {
-                Why::Asked
-            };
-            (name, Due { why, wave: 0 })
-        });
+        let (new, known) = (self.answering(false), self.answering(returning));
+        let dues = names.into_iter().zip(has);
+        let dues = dues.map(|(name, has)| (name, if has { known } else { new }));
         self.dirty.add(dues);
         Ok(())
     }
@@ -179,7 +174,7 @@ impl Subscription {
                 Why::Changed
             }
         };
-        self.mark(gone, why, 0);
+        self.mark(gone, Due::new(why, Waves::NONE));
     }
 
     fn join_wildcard(&mut self, returning: bool, view: &dyn View, actions: &mut Vec<Action>) {
@@ -196,8 +191,16 @@ impl Subscription {
             }
         }
         self.due |= !returning;
-        let why = if returning { Why::Changed } else { Why::Asked };
-        self.mark(view.wildcard(self.kind), why, 0);
+        self.mark(view.wildcard(self.kind), self.answering(returning));
+    }
+
+    /// How the client is answered; `has`: it says what it has, and is told only what differs, in order.
+    fn answering(&self, has: bool) -> Due {
+        if has {
+            Due::new(Why::Changed, self.missed)
+        } else {
+            Due::new(Why::Asked, Waves::NONE)
+        }
     }
 
     fn leave_wildcard(&mut self, view: &dyn View, actions: &mut Vec<Action>) {

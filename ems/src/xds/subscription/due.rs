@@ -2,11 +2,86 @@
 
 use std::sync::Arc;
 
-/// Why a name is looked at, and since which wave of changes.
+/// Why a name is looked at, and by which waves of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) why: Why,
-    pub(super) wave: u64,
+    pub(super) waves: Waves,
+    /// It was found to be gone, and waits until nothing points at it any more. What changes is not gone until it was looked
+    /// at again.
+    pub(super) gone: bool,
+}
+
+impl Due {
+    pub(super) fn new(why: Why, waves: Waves) -> Self {
+        Self {
+            why,
+            waves,
+            gone: false,
+        }
+    }
+}
+
+/// Waves of changes: what changed together has the same one. What has changed several times has several.
+///
+/// What is sent is always the newest, so it may point at what came with its last wave or before. Others wait for it from its
+/// first wave on. Thus what changes again and again holds up nobody for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::xds) struct Waves {
+    pub(in crate::xds) first: u64,
+    pub(in crate::xds) last: u64,
+}
+
+impl Waves {
+    /// No change: waits for nothing, and nothing for it.
+    pub(in crate::xds) const NONE: Self = Self {
+        first: u64::MAX,
+        last: 0,
+    };
+
+    pub(in crate::xds) fn of(wave: u64) -> Self {
+        Self {
+            first: wave,
+            last: wave,
+        }
+    }
+
+    /// Nobody knows since when: all of them up to this one.
+    pub(in crate::xds) fn until(wave: u64) -> Self {
+        Self {
+            first: 1,
+            last: wave,
+        }
+    }
+
+    /// Whether something of the one may have changed together with something of the other.
+    pub(in crate::xds) fn meet(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    pub(in crate::xds) fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+        }
+    }
+}
+
+/// What of a type has not reached the client.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::xds) struct Making {
+    /// The waves of what was sent and not answered.
+    pub(in crate::xds) sent: Waves,
+    /// The first wave of what was not sent.
+    pub(in crate::xds) unsent: u64,
+}
+
+impl Making {
+    /// Whether changes of another type have to wait, which may point at it. What did not change together need only come
+    /// later: a client that does not answer about one type holds back no more of the others than it must.
+    pub(super) fn holds(self, waves: Waves) -> bool {
+        waves.last >= self.unsent || waves.meet(self.sent)
+    }
 }
 
 /// Why a name is looked at; the greater wins.
@@ -25,10 +100,6 @@ pub(super) enum Why {
 pub(super) struct Dues(Vec<(Arc<str>, Due)>);
 
 impl Dues {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
@@ -40,12 +111,20 @@ impl Dues {
         due.is_some_and(|(_, due)| due.why > Why::Changed)
     }
 
-    /// The oldest wave among them.
-    pub(super) fn oldest(&self) -> Option<u64> {
-        self.0.iter().map(|(_, due)| due.wave).min()
+    /// All their waves.
+    pub(super) fn waves(&self) -> Waves {
+        let waves = self.0.iter().map(|(_, due)| due.waves);
+        waves.fold(Waves::NONE, Waves::and)
     }
 
-    /// Adds names. One that is there already keeps the stronger reason and the older wave.
+    /// The first wave of what is not known to be gone.
+    pub(super) fn first_present(&self) -> u64 {
+        let present = self.0.iter().filter(|(_, due)| !due.gone);
+        let first = present.map(|(_, due)| due.waves.first).min();
+        first.unwrap_or(u64::MAX)
+    }
+
+    /// Adds names. One that is there already keeps the stronger reason and the waves of both.
     pub(super) fn add(&mut self, names: impl IntoIterator<Item = (Arc<str>, Due)>) {
         self.0.extend(names);
         // Sorted already, or two sorted runs, most often, which this sort merges.
@@ -54,7 +133,8 @@ impl Dues {
             let same = name == kept;
             if same {
                 known.why = known.why.max(due.why);
-                known.wave = known.wave.min(due.wave);
+                known.waves = known.waves.and(due.waves);
+                known.gone &= due.gone;
             }
             same
         });
@@ -85,26 +165,63 @@ mod tests {
 
     #[test]
     fn each_name_once() {
-        let due = |why, wave| Due { why, wave };
+        let due = |why, wave| Due::new(why, Waves::of(wave));
+        let gone = |wave| Due {
+            gone: true,
+            ..due(Why::Changed, wave)
+        };
         let mut dues = Dues::default();
         dues.add([
             ("b".into(), due(Why::Changed, 3)),
             ("d".into(), due(Why::Asked, 3)),
+            ("e".into(), gone(1)),
+            ("f".into(), gone(2)),
         ]);
         dues.add([("a".into(), due(Why::Again, 4))]);
         dues.add([
             ("d".into(), due(Why::Changed, 2)),
             ("b".into(), due(Why::Again, 5)),
+            ("f".into(), due(Why::Changed, 6)),
         ]);
-        assert_eq!((dues.len(), dues.oldest()), (3, Some(2)));
+        assert_eq!(dues.len(), 5);
+        assert_eq!(dues.waves(), Waves { first: 1, last: 6 });
+        assert_eq!(dues.first_present(), 2, "f came back");
         dues.retain(|name, _| &**name != "a");
+        let both = |why, first, last| Due::new(why, Waves { first, last });
         assert_eq!(
             dues.take(),
             [
-                ("b".into(), due(Why::Again, 3)),
-                ("d".into(), due(Why::Asked, 2))
+                ("b".into(), both(Why::Again, 3, 5)),
+                ("d".into(), both(Why::Asked, 2, 3)),
+                ("e".into(), gone(1)),
+                ("f".into(), both(Why::Changed, 2, 6)),
             ]
         );
-        assert!(dues.is_empty());
+        assert_eq!(dues.len(), 0);
+        assert_eq!(
+            (dues.waves(), dues.first_present()),
+            (Waves::NONE, u64::MAX)
+        );
+    }
+
+    #[test]
+    fn what_changed_together_meets() {
+        let one = Waves::of(5);
+        assert_eq!(one.and(Waves::NONE), one);
+        assert!(Waves::NONE.last < Waves::until(1).first);
+        for (other, meets) in [
+            (Waves::NONE, false),
+            (Waves::of(4), false),
+            (Waves::of(6), false),
+            (Waves::of(4).and(Waves::of(6)), true),
+            (Waves::until(5), true),
+        ] {
+            assert_eq!(
+                (one.meet(other), other.meet(one)),
+                (meets, meets),
+                "{other:?}"
+            );
+        }
+        assert!(!Waves::NONE.meet(Waves::NONE));
     }
 }

@@ -74,6 +74,11 @@ impl Entry {
         self.state = State::Absent;
     }
 
+    /// Whether the client goes on with an older version, because it rejected the last one.
+    pub(super) fn is_behind(&self) -> bool {
+        self.has && self.state == State::Rejected
+    }
+
     /// Notes that the client took what was sent.
     pub(super) fn take(&mut self) {
         self.has = true;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::due::Due;
+use super::due::{Due, Waves};
 use crate::xds::{Bundle, Resource};
 
 /// One name and what there is to say about it.
@@ -28,7 +28,7 @@ pub(in crate::xds) struct Plan {
 }
 
 impl Plan {
-    pub(in crate::xds) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.answers.is_empty() && self.upserts.is_empty() && self.removals.is_empty()
     }
 
@@ -51,15 +51,21 @@ impl Plan {
         answers
     }
 
-    /// Whether it holds more than answers.
-    pub(in crate::xds) fn changes(&self) -> bool {
-        !self.upserts.is_empty() || !self.removals.is_empty()
+    /// How many resources are new or changed.
+    pub(in crate::xds) fn upserts(&self) -> usize {
+        self.upserts.len()
     }
 
-    /// The first wave that it holds changes of.
-    pub(in crate::xds) fn since(&self) -> u64 {
-        let all = self.upserts.iter().chain(&self.removals);
-        all.map(|item| item.due.wave).min().unwrap_or(u64::MAX)
+    /// How many are gone.
+    pub(in crate::xds) fn removals(&self) -> usize {
+        self.removals.len()
+    }
+
+    /// The waves of all of it. An answer may have a change in it.
+    pub(in crate::xds) fn waves(&self) -> Waves {
+        let all = self.answers.iter().chain(&self.upserts);
+        let waves = all.chain(&self.removals).map(|item| item.due.waves);
+        waves.fold(Waves::NONE, Waves::and)
     }
 }
 
@@ -70,4 +76,6 @@ pub(in crate::xds) struct Batch {
     pub(in crate::xds) removed: Arc<[Arc<str>]>,
     /// Of clusters, and in a full list: the names whose content differs from what the client had.
     pub(in crate::xds) updated: Vec<Arc<str>>,
+    /// More is in it than what is gone, or goes once more.
+    pub(in crate::xds) makes: bool,
 }

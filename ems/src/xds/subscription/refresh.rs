@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Entry, Item, Kept, Subscription,
-    due::{Due, Why},
+    due::{Due, Waves, Why},
 };
 use crate::xds::{
     Resource,
@@ -54,14 +54,10 @@ impl Subscription {
                 .get(..before)
                 .is_some_and(|items| items.binary_search_by(|item| item.name.cmp(name)).is_ok());
             if !sent && self.entries.get(name).is_some() {
-                let due = Due {
-                    why: Why::Again,
-                    wave: 0,
-                };
                 items.push(Item {
                     name: name.clone(),
                     resource: Some(resource),
-                    due,
+                    due: Due::new(Why::Again, Waves::NONE),
                     refresh: true,
                 });
             }

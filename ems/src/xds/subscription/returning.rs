@@ -2,7 +2,11 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Entry, Subscription, due::Why, refresh::dress};
+use super::{
+    Entry, Subscription, Waves,
+    due::{Due, Why},
+    refresh::dress,
+};
 use crate::xds::{
     Bundle, Resource, View,
     limits::{Limits, Refusal},
@@ -39,7 +43,7 @@ impl Subscription {
             self.entries.add([Entry::of(resource, State::Acked)]);
         }
         let names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
-        self.mark(names, Why::Changed, 0);
+        self.mark(names, Due::new(Why::Changed, self.missed));
         Ok(())
     }
 
@@ -56,7 +60,8 @@ impl Subscription {
         let expires = resources.iter().any(|r| r.ttl().is_some());
         let given = view.type_version(self.kind).is_some();
         if expires || given || *version_of(self.kind, &resources, &[], view) != *version {
-            self.mark(items.into_iter().map(|item| item.name), Why::Asked, 0);
+            let names = items.into_iter().map(|item| item.name);
+            self.mark(names, Due::new(Why::Asked, Waves::NONE));
             return;
         }
         self.due = false;
@@ -67,6 +72,7 @@ impl Subscription {
         self.entries
             .add(taken.map(|resource| Entry::of(resource, State::Acked)));
     }
+
     /// A client has what it took, also if it took it from another server or before this one was started.
     fn taken_before(&self, resource: &Arc<Resource>, actions: &mut Vec<Action>) {
         if resource.fate().take() {

@@ -9,7 +9,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use super::{
     InFlight, Subscription,
-    due::{Due, Why},
+    due::{Due, Waves, Why},
     plan::{Item, Plan},
     refresh::dress,
 };
@@ -19,10 +19,12 @@ use crate::xds::{Resource, View, stream::State};
 const MOST: u32 = 64;
 
 /// Names that are tried apart.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Trials {
     /// Those that go together; the last ones go next.
     groups: Vec<Group>,
+    /// What was rejected had changes of these: until all of it was tried, the client may not have them.
+    waves: Waves,
     /// How many may still go.
     left: u32,
     /// What is in flight is one of them.
@@ -41,9 +43,24 @@ enum Tried {
     Removal,
 }
 
+impl Default for Trials {
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            waves: Waves::NONE,
+            left: 0,
+            running: false,
+        }
+    }
+}
+
 impl Trials {
     /// One or more of the resources is at fault, and none of the removals.
-    fn doubt(&mut self, mut resources: Group, removals: Group) {
+    fn doubt(&mut self, mut resources: Group, removals: Group, waves: Waves) {
+        if self.groups.is_empty() {
+            self.waves = Waves::NONE;
+        }
+        self.waves = self.waves.and(waves);
         if !std::mem::take(&mut self.running) {
             // Another rejection than those that the last one brought.
             self.left = MOST;
@@ -98,7 +115,7 @@ impl Subscription {
         if resources.len() == 1 {
             resources.clear();
         }
-        self.trials.doubt(resources, removals);
+        self.trials.doubt(resources, removals, rejected.waves);
     }
 
     /// What was in flight was taken.
@@ -122,10 +139,7 @@ impl Subscription {
                     Standing::Same(resource) => answers.push(Item {
                         name,
                         resource,
-                        due: Due {
-                            why: Why::Again,
-                            wave: 0,
-                        },
+                        due: Due::new(Why::Again, self.trials.waves),
                         refresh: false,
                     }),
                     Standing::Other => others.push((name, tried)),
@@ -143,7 +157,7 @@ impl Subscription {
         }
         if !others.is_empty() {
             let names: Vec<_> = others.iter().map(|(name, _)| name.clone()).collect();
-            self.mark(names, Why::Changed, 0);
+            self.mark(names, Due::new(Why::Changed, Waves::NONE));
             // They come from several groups, and what goes together is sorted.
             others.sort_by(|(a, _), (b, _)| a.cmp(b));
             // Not before all else: they may be going already.

@@ -7,7 +7,11 @@
 
 use std::sync::Arc;
 
-use super::{InFlight, Rejection, Subscription, blame::mentions, due::Why};
+use super::{
+    InFlight, Rejection, Subscription,
+    blame::mentions,
+    due::{Due, Why},
+};
 use crate::xds::{Resource, Witness};
 
 /// A client's word on the response in flight.
@@ -84,6 +88,7 @@ impl Subscription {
             let rejection = Rejection {
                 version: sent.version().clone(),
                 error: Some(error.clone()),
+                waves: in_flight.waves,
             };
             self.rejected.insert(name.clone(), rejection);
             if certain && sent.fate().reject(by, error) {
@@ -91,7 +96,7 @@ impl Subscription {
             }
         }
         // By what it said there may be another version for it. The same one is not sent again.
-        self.mark(left_with_nothing, Why::Changed, in_flight.wave);
+        self.mark(left_with_nothing, Due::new(Why::Changed, in_flight.waves));
         Some(Verdict {
             blamed,
             fresh,

@@ -66,8 +66,18 @@ impl Known {
             self.doubted
                 .extend(response.removed.iter().map(ToString::to_string));
         }
-        if whole.len() > 1 {
-            self.doubted.extend(whole);
+        // Where nothing else could be at fault, what was refreshed goes again as a whole.
+        let suspects = if whole.is_empty() && response.removed.is_empty() {
+            response
+                .resources
+                .iter()
+                .map(|r| r.name().to_string())
+                .collect()
+        } else {
+            whole
+        };
+        if suspects.len() > 1 {
+            self.doubted.extend(suspects);
         }
         for resource in &**response.resources {
             let name = resource.name().to_string();

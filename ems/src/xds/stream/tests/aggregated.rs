@@ -83,10 +83,10 @@ fn replacement_of_a_route() {
     with(&["write rds:-R1 => rds -R1"]);
 }
 
-/// The same while a client rejects: the others go on.
+/// The same while a client rejects: what is new goes on, and what is gone waits until nothing points at it any more.
 #[test]
-fn rejection_holds_nobody_back() {
-    check(&[
+fn rejection_holds_back_only_what_is_gone() {
+    let start = [
         "write cds:X=1 rds:r=X =>",
         "cds => cds X=1",
         "cds ack =>",
@@ -94,7 +94,135 @@ fn rejection_holds_nobody_back() {
         "rds ack =>",
         "write cds:Y=1 cds:-X rds:r=Y => cds Y=1",
         "cds nack:bad => rds r=Y",
-        "rds nack:bad => cds -X",
+        "rds nack:bad =>",
+        "write rds:q=1 cds:Z=1 => cds Z=1",
+        "cds ack =>",
+    ];
+    let with = |lines: &[&'static str]| check(&[&start, lines].concat());
+    // It takes another version, gives the route up, or hears that it is gone.
+    with(&["write rds:r=Z => rds r=Z", "rds ack => cds -X"]);
+    with(&["rds -r => cds -X"]);
+    with(&["write rds:-r => rds -r", "rds ack => cds -X"]);
+    // What nobody ever took points at nothing.
+    with(&[
+        "rds +q => rds q=1",
+        "rds nack:bad -r => cds -X",
+        "cds ack =>",
+        "write cds:-Z => cds -Z",
+    ]);
+}
+
+/// Whoever takes nothing of one type does not collect what is gone of the others without end.
+#[test]
+fn what_is_withheld_is_bounded() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    let names: Vec<String> = (0..=WITHHELD).map(|n| format!("c{n:04}")).collect();
+    let write = |form: fn(&String) -> String| {
+        let words: Vec<_> = names.iter().map(form).collect();
+        format!("write {}", words.join(" "))
+    };
+    driver.run(&write(|name| format!("cds:{name}=1")));
+    driver.run("write rds:r=1");
+    for line in ["cds", "cds ack", "rds +r", "rds ack", "write rds:r=2"] {
+        driver.run(line);
+    }
+    driver.run("rds nack:bad");
+    let removal = |name: &str| format!("write cds:-{name}");
+    for name in &names[..WITHHELD] {
+        assert!(driver.run(&removal(name)).is_empty());
+    }
+    assert_eq!(driver.stream.backlog(), WITHHELD);
+    let all = driver.run(&removal(&names[WITHHELD])).join("");
+    assert_eq!(all.matches('-').count(), names.len());
+    assert_eq!(driver.stream.backlog(), 0);
+}
+
+/// What goes on changing holds up nobody for ever: listeners go once the clusters of their time were taken, and clusters
+/// once the endpoints of theirs are gone, whatever has come since.
+#[test]
+fn what_goes_on_changing_does_not_hold_up_others() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds => cds a=1",
+        "cds ack =>",
+        "lds => lds",
+        "lds ack =>",
+        "write cds:a=2 lds:l=2 => cds a=2",
+        "write cds:a=3 =>",
+        "cds ack => cds a=3; lds l=2",
+        "lds ack =>",
+        "write cds:a=4 lds:l=4 =>",
+        "write cds:a=5 =>",
+        // Changed together with what is in flight now.
+        "cds ack => cds a=5",
+        "write cds:a=6 =>",
+        "cds ack => cds a=6; lds l=4",
+    ]);
+    check(&[
+        "write cds:x=1 eds:a=1 =>",
+        "cds => cds x=1",
+        "cds ack =>",
+        "eds +a => eds a=1",
+        "eds ack =>",
+        "write eds:a=2 => eds a=2",
+        "write cds:-x =>",
+        "write eds:a=3 =>",
+        "eds ack => cds -x; eds a=3",
+    ]);
+}
+
+/// What is gone and back again is not gone.
+#[test]
+fn what_waits_to_be_removed_may_come_back() {
+    let start = [
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +r => rds r=X",
+        "rds ack =>",
+        "write cds:-X rds:r=Y => rds r=Y",
+    ];
+    let with = |lines: &[&'static str]| check(&[&start, lines].concat());
+    with(&["write cds:X=2 => cds X=2", "cds ack =>", "rds ack =>"]);
+    with(&["write cds:X=1 =>", "rds ack =>"]);
+    with(&[
+        "write cds:X=2 rds:r=X2 => cds X=2",
+        "rds ack =>",
+        "cds ack => rds r=X2",
+    ]);
+}
+
+/// Routes that came with clusters wait until these were tried one by one.
+#[test]
+fn what_came_with_it_waits_for_trials() {
+    check(&[
+        "write cds:a=1 =>",
+        "cds => cds a=1",
+        "cds ack =>",
+        "rds +r => rds -r",
+        "rds ack =>",
+        "write cds:b=1 cds:c=1 rds:r=1 => cds b=1 c=1",
+        "cds nack:bad => cds b=1",
+        "cds ack => cds c=1",
+        "cds nack:bad => rds r=1",
+    ]);
+}
+
+/// A client that comes back is told in the same order of what it missed.
+#[test]
+fn what_was_missed_keeps_its_order() {
+    check(&[
+        "write cds:a=2 rds:r=2 rds:q=2 =>",
+        "cds +* a=1 => cds a=2",
+        "rds +r +q r=1 q=2 =>",
+        "write cds:a=3 =>",
+        "cds ack => cds a=3; rds r=2",
+    ]);
+    // What is only gone is not waited for.
+    check(&[
+        "write rds:r=2 =>",
+        "cds +* a=1 => cds -a",
+        "rds +r r=1 => rds r=2",
     ]);
 }
 

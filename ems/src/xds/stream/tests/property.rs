@@ -158,6 +158,24 @@ fn another_version_of_a_suspect_is_not_tried() {
     );
 }
 
+/// Endpoints follow clusters that go again because the client rejected that they were refreshed.
+#[test]
+fn clusters_of_a_rejected_refresh_bring_their_endpoints() {
+    run(
+        Mode::Delta,
+        &[
+            Step::Lost(1, 0, VERSIONS),
+            Step::Ask(1, vec![1, 2, 2], vec![], With::Nack),
+            Step::Write(vec![(0, 0, VERSIONS)]),
+            Step::Lost(0, 2, VERSIONS),
+            Step::Ask(0, vec![], vec![], With::Nack),
+            Step::Reconnect,
+            Step::Ask(1, vec![0], vec![], With::Ack),
+            Step::Answer(0, With::Nack),
+        ],
+    );
+}
+
 /// What was rejected and is in no list is forgotten once it is known to be gone, and not before.
 #[test]
 fn a_rejected_newcomer_is_noted_until_it_is_gone() {

@@ -6,7 +6,8 @@ fn check(script: &[&str]) {
     super::check(Mode::Delta, script);
 }
 
-/// A rejected version is never sent again, a new one is.
+/// "The management server should only send updates to the Envoy client when the resources in the DiscoveryResponse have
+/// changed": a rejected version is never sent again, a new one is.
 #[test]
 fn rejection() {
     check(&[
@@ -128,6 +129,8 @@ fn what_is_gone_is_forgotten() {
     }
 }
 
+/// "NACK signifies unsuccessful configuration and is indicated by the presence of the error_detail field": it is shown as
+/// what it is, for the resources that it is about.
 #[test]
 fn states_and_errors() {
     let mut driver = Driver::new(Mode::Delta, Limits::default());
@@ -166,6 +169,8 @@ fn states_and_errors() {
     assert_eq!(driver.states(), "");
 }
 
+/// "ACK/NACK immediately after it has been either accepted or rejected": a client that is sent it again says so again, and
+/// that is no news.
 #[test]
 fn only_the_first_rejection_of_a_version_is_news() {
     let mut driver = Driver::new(Mode::Delta, Limits::default());
