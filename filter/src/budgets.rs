@@ -15,7 +15,7 @@ use crate::abi::{self, HostError, HostResult};
 
 /// A version that no value has in practice (versions count up from 1): with it a value is created, and never replaced. With
 /// 0, which stands for any version, two threads that find nothing would both write, and one charge would be lost.
-const CREATE: u32 = u32::MAX;
+pub(crate) const CREATE: u32 = u32::MAX;
 
 const SEED: &[u8] = b"ist1seed";
 

@@ -1,14 +1,14 @@
 //! Counts of decisions. They are kept here and handed to Envoy now and then: what the filter costs is its calls into the
 //! host (see `docs/filter.md`), and counting at once would be one more for every request.
 
-use isthmus_model::{Code, Decision, Kind, LimitKind, Outcome};
+pub(crate) mod limits;
+
+use isthmus_model::{Code, Decision, Kind};
 
 const KINDS: usize = Kind::ALL.len();
 const CODES: usize = Code::ALL.len();
-const OUTCOMES: usize = Outcome::ALL.len();
-const LIMITS: usize = LimitKind::ALL.len() * OUTCOMES;
 /// How many counters there are.
-pub(crate) const COUNTERS: usize = KINDS + CODES + LIMITS;
+pub(crate) const COUNTERS: usize = KINDS + CODES;
 
 /// What was counted since it was last handed over.
 #[derive(Debug)]
@@ -31,15 +31,6 @@ impl Counts {
             Decision::Route(route) => route.kind as usize,
             Decision::Reject(refusal) => KINDS + refusal.code() as usize,
         };
-        self.add_one(at);
-    }
-
-    /// Counts what a limit had to say.
-    pub(crate) fn add_limit(&mut self, kind: LimitKind, outcome: Outcome) {
-        self.add_one(KINDS + CODES + kind as usize * OUTCOMES + outcome as usize);
-    }
-
-    fn add_one(&mut self, at: usize) {
         if let Some(count) = self.pending.get_mut(at) {
             *count += 1;
         }
@@ -58,10 +49,7 @@ impl Counts {
 pub(crate) fn names() -> impl Iterator<Item = String> {
     let routed = Kind::ALL.map(|kind| format!("isthmus.routed.{}", kind.as_str()));
     let refused = Code::ALL.map(|code| format!("isthmus.refused.{code}"));
-    let limits = LimitKind::ALL.into_iter().flat_map(|kind| {
-        Outcome::ALL.map(|outcome| format!("isthmus.limit.{}.{}", kind.as_str(), outcome.as_str()))
-    });
-    routed.into_iter().chain(refused).chain(limits)
+    routed.into_iter().chain(refused)
 }
 
 #[cfg(test)]

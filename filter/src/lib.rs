@@ -19,6 +19,8 @@ mod abi;
 #[cfg(target_arch = "wasm32")]
 mod budgets;
 #[cfg(target_arch = "wasm32")]
+mod counters;
+#[cfg(target_arch = "wasm32")]
 mod owner;
 #[cfg(target_arch = "wasm32")]
 mod vm;

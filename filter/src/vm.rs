@@ -14,7 +14,8 @@ use isthmus_model::{
 use crate::{
     abi::{self, Action, HostError, HostResult, Level, Map},
     budgets::{Seeded, SharedData},
-    counts::{self, Counts},
+    counters::EnvoyCounters,
+    counts::{self, Counts, limits::LimitCounts},
     edits::{Edit, Texts, edits},
     load::load,
     owner::{self, Mark},
@@ -56,6 +57,7 @@ struct Vm {
     receipts: Receipts,
     counts: Counts,
     counters: Vec<u32>,
+    limit_counts: LimitCounts,
     texts: Texts,
     /// There as soon as a config has limits whose budgets are kept here.
     seed: Option<Seeded>,
@@ -147,11 +149,13 @@ impl Vm {
     }
 
     fn flush(&mut self) {
-        for (at, by) in self.counts.drain() {
-            if let Some(&counter) = self.counters.get(at) {
-                // A count that Envoy does not take is lost; requests are not.
-                let _ = abi::increment_counter(counter, by);
-            }
+        let decisions = self
+            .counts
+            .drain()
+            .filter_map(|(at, by)| Some((*self.counters.get(at)?, by)));
+        for (counter, by) in decisions.chain(self.limit_counts.drain()) {
+            // A count that Envoy does not take is lost; requests are not.
+            let _ = abi::increment_counter(counter, by);
         }
     }
 
@@ -189,7 +193,7 @@ impl Vm {
         let mut exceeded = None;
         if let Decision::Route(route) = &decision
             && !route.limits.is_empty()
-            && let Err(limit) = charge(route, &bytes, self.seed.as_ref(), &mut self.counts)
+            && let Err(limit) = charge(route, &bytes, self.seed.as_ref(), &mut self.limit_counts)
         {
             decision = Decision::Reject(limit.refusal());
             exceeded = Some(limit);
@@ -272,7 +276,7 @@ fn charge<'a>(
     route: &Route<'a>,
     bytes: &[u8],
     seed: Option<&Seeded>,
-    counts: &mut Counts,
+    counts: &mut LimitCounts,
 ) -> Result<(), Exceeded<'a>> {
     // A config with limits is not in force without a seed.
     let Some(seed) = seed else {
@@ -283,7 +287,7 @@ fn charge<'a>(
         Pairs::new(bytes),
         seed.hasher(),
         &mut SharedData,
-        |limit, outcome| counts.add_limit(limit.kind(), outcome),
+        |limit, outcome| counts.add(route.service, limit, outcome, &mut EnvoyCounters),
     )
 }
 

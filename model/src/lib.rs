@@ -24,7 +24,7 @@ mod testing;
 pub use access::{Granted, Identity, Pattern};
 pub use config::{Config, ConfigError, Headers, Mode, RawConfig, RawHeaders, RawService};
 pub use decide::{Decision, Kind, Route, decide};
-pub use limit::{Budgets, Exceeded, Limit, LimitKind, Limits, Outcome, Unavailable, spend};
+pub use limit::{Budgets, Exceeded, Limit, Limits, Outcome, Unavailable, spend};
 pub use name::{ANY_REGION, ClusterName, Name, NameError, RegionName, ServiceName, VersionLabel};
 pub use receipt::{write_limited, write_place, write_receipt};
 pub use refusal::{Code, Refusal};

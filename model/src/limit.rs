@@ -192,48 +192,6 @@ impl Unit {
     }
 }
 
-/// Kinds of limits, for counting.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitKind {
-    /// One budget for all.
-    Service,
-    /// One for each caller.
-    Caller,
-    /// One for each region that calls.
-    CallerRegion,
-    /// One for each value of a header.
-    Header,
-    /// One for each method.
-    Method,
-    /// One for each combination of several.
-    Combined,
-}
-
-impl LimitKind {
-    /// Every kind.
-    pub const ALL: [Self; 6] = [
-        Self::Service,
-        Self::Caller,
-        Self::CallerRegion,
-        Self::Header,
-        Self::Method,
-        Self::Combined,
-    ];
-
-    /// The kind as metrics show it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Service => "service",
-            Self::Caller => "caller",
-            Self::CallerRegion => "caller_region",
-            Self::Header => "header",
-            Self::Method => "method",
-            Self::Combined => "combined",
-        }
-    }
-}
-
 /// A limit that makes sense.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -249,7 +207,7 @@ pub struct Limit {
     rate: Rate,
     /// The service and what the limit is about: see the module.
     identity: String,
-    /// What the limit is about, as a [`Question`] has it.
+    /// What the limit is about, as a [`Question`] and metrics have it.
     token: String,
 }
 
@@ -298,23 +256,17 @@ impl Limit {
         self.on_error
     }
 
-    /// What tells the limit from the others of its service, without its numbers: visible ASCII.
+    /// What tells the limit from the others of its service, without its numbers: visible ASCII, and as metrics show it.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
     }
 
-    /// The kind under which it is counted.
+    /// What tells the limit from all others whose budgets are kept there, whatever the service, without its numbers. One
+    /// line, for looking it up: to show it there is the token.
     #[must_use]
-    pub fn kind(&self) -> LimitKind {
-        match self.per.as_slice() {
-            [] => LimitKind::Service,
-            [Part::Caller] => LimitKind::Caller,
-            [Part::CallerRegion] => LimitKind::CallerRegion,
-            [Part::Header(_)] => LimitKind::Header,
-            [Part::Method] => LimitKind::Method,
-            _ => LimitKind::Combined,
-        }
+    pub fn identity(&self) -> &str {
+        &self.identity
     }
 
     /// The limit as the config has it.

@@ -189,3 +189,18 @@ fn templates_are_yaml_themselves_and_hold_nothing_unknown() {
         }
     }
 }
+
+/// The labels of the filter's metrics do not depend on who made the bootstrap.
+#[test]
+fn metrics_have_the_same_labels_in_all() {
+    let stats = |text: &str| {
+        let yaml: Value = serde_saphyr::from_str(text).unwrap();
+        yaml.pointer("/stats_config").unwrap().clone()
+    };
+    let standalone = stats(include_str!("../../../envoy-configs/standalone.yaml"));
+    for kind in NodeKind::ALL {
+        let filled = parse(&format!("--kind {kind} --service s --region r")).unwrap();
+        assert_eq!(stats(&bootstrap(&filled, "h").unwrap()), standalone);
+        assert_eq!(stats(template(kind)), standalone);
+    }
+}

@@ -20,6 +20,9 @@ use crate::{
     stage,
 };
 
+/// What the names of limits' counters begin with; service, limit and outcome follow.
+pub(crate) const COUNTER: &str = "wasmcustom.isthmus.limit_requests_total.";
+
 /// A filter config whose service `payments` has these limits.
 fn config(version: &str, limits: Value) -> Value {
     json!({
@@ -53,15 +56,15 @@ fn call(envoy: &Envoy) -> Call {
     envoy.call("GET", "/").service("payments")
 }
 
-/// Waits for counters of limits.
-fn counts(envoy: &Envoy, want: &[(&str, u64)]) {
-    let name = |name: &str| format!("wasmcustom.isthmus.limit.{name}");
+/// Waits for counters of limits; those of zero are passed over.
+pub(crate) fn counts(envoy: &Envoy, want: &[(&str, u64)]) {
+    let name = |name: &str| format!("{COUNTER}{name}");
     let want: BTreeMap<String, u64> = want.iter().map(|(n, count)| (name(n), *count)).collect();
     eventually(&format!("{want:?}"), || {
         let stats = envoy.stats()?;
         let got: BTreeMap<String, u64> = stats
             .into_iter()
-            .filter(|(name, count)| name.starts_with("wasmcustom.isthmus.limit.") && *count > 0)
+            .filter(|(name, count)| name.starts_with(COUNTER) && *count > 0)
             .collect();
         anyhow::ensure!(got == want, "{got:?}");
         Ok(())
@@ -127,8 +130,11 @@ fn workers_share_one_budget_exactly() {
     counts(
         &stage.envoy,
         &[
-            ("caller.allowed", count(BUDGET)),
-            ("caller.denied", count(CONNECTIONS * EACH - BUDGET)),
+            ("payments;caller,,day,enforce.allowed", count(BUDGET)),
+            (
+                "payments;caller,,day,enforce.denied",
+                count(CONNECTIONS * EACH - BUDGET),
+            ),
         ],
     );
     // Or else this would say nothing about workers.
@@ -283,11 +289,11 @@ fn a_shadow_limit_only_counts() {
     counts(
         &stage.envoy,
         &[
-            ("caller.allowed", 2),
+            ("payments;caller,,day,shadow.allowed", 2),
             // Two that passed, and five that the other limit refused.
-            ("caller.shadow_denied", 7),
-            ("service.allowed", 4),
-            ("service.denied", 5),
+            ("payments;caller,,day,shadow.shadow_denied", 7),
+            ("payments;service,,day,enforce.allowed", 4),
+            ("payments;service,,day,enforce.denied", 5),
         ],
     );
 }

@@ -20,6 +20,7 @@ mod header_names;
 mod hostile;
 mod identity;
 mod leases;
+mod limit_counts;
 mod limits;
 mod old_envoy;
 mod partition;

@@ -93,7 +93,10 @@ impl World {
             headers.iter().copied(),
             &hasher,
             &mut self.memory,
-            |limit, outcome| notes.push(format!("{}:{}", limit.kind().as_str(), outcome.as_str())),
+            |limit, outcome| {
+                let word = limit.token().split([':', ',']).next().unwrap_or_default();
+                notes.push(format!("{word}:{}", outcome.as_str()));
+            },
         );
         let verdict = match result {
             Ok(()) => "+".to_owned(),
