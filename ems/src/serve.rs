@@ -173,6 +173,7 @@ pub async fn run(
     }
     servers.shutdown().await;
     keepers.shutdown().await;
+    info!("stopped");
     Ok(())
 }
 
