@@ -262,6 +262,40 @@ async fn check(api: &str) {
     .unwrap();
 }
 
+/// Endpoints that came together with some that are wrong, which Envoy's words name: it hands them out one by one and stops
+/// at the first that fails, so which of the others it has taken is chance.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delta_beside_something_wrong() {
+    let dir = WorkDir::new("xds-beside").unwrap();
+    let fixture = Fixture::new(Limits::default()).await;
+    let names = ["one", "two", "three", "four", "five"];
+    let clusters = names.map(|name| (ResourceType::Cluster, name, cluster(name, 1)));
+    fixture.put(&clusters);
+    let at = |port| names.map(|name| (ResourceType::Endpoints, name, endpoints(name, port)));
+    fixture.put(&at(7001));
+    let envoy = fixture.envoy(&dir, "DELTA_GRPC");
+    let all_at = |port, names: &[&str]| names.iter().all(|name| envoy.sends_to(name, port));
+    within(SOON, "all clusters", || all_at(7001, &names)).unwrap();
+
+    for (wrong, port) in names.into_iter().zip(7002..) {
+        let mut moved = at(port).to_vec();
+        for (_, name, body) in &mut moved {
+            if *name == wrong {
+                *body = endpoints("another", port);
+            }
+        }
+        fixture.put(&moved);
+        let others: Vec<&str> = names.into_iter().filter(|name| *name != wrong).collect();
+        within(SOON, "what came beside it", || all_at(port, &others)).unwrap();
+        let rejected = fixture.rejected();
+        assert_eq!(rejected.len(), 1, "{rejected:?}");
+        assert!(
+            rejected[0].starts_with(&format!("{wrong}: ")),
+            "{rejected:?}"
+        );
+    }
+}
+
 /// "The TTL setting allows Envoy to remove a set of resources after a specified period of time if contact with the
 /// management server is lost."
 async fn check_ttl(api: &str) {

@@ -1,4 +1,4 @@
-//! One xDS stream as a state machine: requests and changes in, actions out.
+//! One xDS stream as a state machine: requests, changes and times in, actions out.
 //!
 //! Several types share an aggregated stream; this module orders them, [`subscription`](super::subscription) does the
 //! rest. Of what changed together, the new waits until the types it may point at are acknowledged, and what is gone until
@@ -26,11 +26,12 @@ use xxhash_rust::xxh3::Xxh3;
 use super::{
     Bundle, Bundles, Changed, ResourceType, View, Witness,
     limits::{Limits, Refusal},
-    subscription::{Making, Plan, Subscription, Verdict, Waves},
+    subscription::{Making, Plan, Subscription, Verdict},
 };
 pub use message::{Action, Ask, Mode, Refused, Request, Response, State, Status};
 
-/// Removals of one type that wait for as long as the client does not take something that may point at them.
+/// Removals that wait for as long as the client does not take something else that may point at them. What is rejected may be so
+/// for long: a client is not to collect what is gone without end.
 const WITHHELD: usize = 1_024;
 
 /// The state of one stream.
@@ -90,7 +91,8 @@ impl Stream {
         self
     }
 
-    /// Takes a request: its verdict on an earlier response and its subscription, in this order, both always.
+    /// Takes a request: its verdict on an earlier response and its subscription, in this order, both always. What it asks for
+    /// goes with [`Self::flush`], once all requests were taken that are there: only then it is known what the client has.
     pub fn on_request(
         &mut self,
         request: Request,
@@ -168,31 +170,24 @@ impl Stream {
                 subscription.ask_sotw(names, &version, view, &limits, actions)?;
             }
         }
-        self.flush(view, actions);
         Ok(())
     }
 
-    /// Looks at names that may differ from before.
-    pub fn on_change(&mut self, changed: &Changed, view: &dyn View) -> Vec<Action> {
+    /// Has names looked at that changed together.
+    pub fn on_change(&mut self, changed: &Changed) {
         self.wave += 1;
         for subscription in &mut self.subscriptions {
             let names = changed.of_type(subscription.kind());
             subscription.changed(names, self.wave);
         }
-        let mut actions = Vec::new();
-        self.flush(view, &mut actions);
-        actions
     }
 
-    /// Looks at everything: for a stream that missed changes.
-    pub fn on_doubt(&mut self, view: &dyn View) -> Vec<Action> {
+    /// Has everything looked at: for a stream that missed changes.
+    pub fn on_doubt(&mut self) {
         self.wave += 1;
         for subscription in &mut self.subscriptions {
             subscription.changed_anyhow(self.wave);
         }
-        let mut actions = Vec::new();
-        self.flush(view, &mut actions);
-        actions
     }
 
     /// When [`Self::on_tick`] has to be called, if nothing happens before; asked after everything that happens, because
@@ -202,13 +197,17 @@ impl Stream {
         all.filter_map(|s| s.wake_at(now)).min()
     }
 
-    /// Refreshes what the client would forget otherwise.
-    pub fn on_tick(&mut self, now: Duration, view: &dyn View) -> Vec<Action> {
+    /// Has what the client would forget otherwise refreshed.
+    pub fn on_tick(&mut self, now: Duration) {
         for subscription in &mut self.subscriptions {
             subscription.tick(now);
         }
+    }
+
+    /// Sends what may be sent. Asked for after everything that happens; several things may happen before.
+    pub fn flush(&mut self, view: &dyn View) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.flush(view, &mut actions);
+        while self.pass(view, &mut actions) {}
         actions
     }
 
@@ -308,11 +307,6 @@ impl Stream {
         })
     }
 
-    /// Sends what may be sent.
-    fn flush(&mut self, view: &dyn View, actions: &mut Vec<Action>) {
-        while self.pass(view, actions) {}
-    }
-
     /// Goes through the types once. True: something else may go now.
     fn pass(&mut self, view: &dyn View, actions: &mut Vec<Action>) -> bool {
         // `None`: in flight, so that nothing of the type can be sent now.
@@ -337,11 +331,11 @@ impl Stream {
                 continue;
             };
             let making = self.making(at, kind, &plan);
-            let unused = self.unused(kind, &plan, &plans);
+            let used = self.used_since(kind, &plan, &plans);
             let Some(subscription) = self.subscriptions.get_mut(at) else {
                 continue;
             };
-            subscription.postpone(&mut plan, &making, unused);
+            subscription.postpone(&mut plan, &making, used);
             if !subscription.owes(&plan) {
                 continue;
             }
@@ -386,22 +380,23 @@ impl Stream {
     }
 
     /// The first wave whose removals of a type have to wait, because something may still point at what is gone.
-    fn unused(&self, kind: ResourceType, plan: &Plan, plans: &[Option<Plan>]) -> u64 {
-        let removals = plan.removals();
-        if removals == 0 {
+    fn used_since(&self, kind: ResourceType, plan: &Plan, plans: &[Option<Plan>]) -> u64 {
+        if plan.removals() == 0 {
             return u64::MAX;
         }
         let all = self.subscriptions.iter().zip(plans);
-        let users = all.filter(|(s, _)| kind.outlives(s.kind()));
+        let planned = plans.iter().flatten().map(Plan::removals).sum::<usize>();
+        let waiting = self.subscriptions.iter().map(Subscription::withheld);
+        let withheld = plan.removals() + planned + waiting.sum::<usize>();
+        let users = all.filter(|(user, _)| kind.outlives(user.kind()));
         let since = users.map(|(user, plan)| {
-            // What is rejected may be so for long: the client is not to collect what is gone without end. Endpoints point
-            // at nothing.
+            // Endpoints point at nothing.
             let points = user.kind() != ResourceType::Endpoints;
-            if points && removals <= WITHHELD && user.is_behind() {
+            if points && withheld <= WITHHELD && user.is_behind() {
                 return 1;
             }
-            let planned = plan.as_ref().map_or(Waves::NONE, Plan::waves);
-            user.points_since().min(planned.first)
+            let planned = plan.as_ref().map_or(u64::MAX, Plan::first);
+            user.used_since().min(planned)
         });
         since.min().unwrap_or(u64::MAX)
     }

@@ -16,11 +16,11 @@ mod refresh;
 mod returning;
 mod trial;
 mod verdict;
+mod waves;
 
 use std::{collections::HashMap, sync::Arc};
 
 use due::{Due, Dues, Why};
-pub(super) use due::{Making, Waves};
 use entries::{Entries, Entry};
 use kept::Kept;
 use plan::Item;
@@ -28,6 +28,7 @@ pub(super) use plan::{Batch, Plan};
 use refresh::dress;
 use trial::Trials;
 pub(super) use verdict::Verdict;
+pub(super) use waves::{Making, Waves};
 
 use super::{
     Bundles, Resource, ResourceType, View,
@@ -49,8 +50,8 @@ pub(super) struct Subscription {
     wildcard: bool,
     /// All that the wildcard can cover, sorted, where that is known: followed by name.
     within: Option<Vec<Arc<str>>>,
-    /// Those that may have come while a client was away that comes back.
-    missed: Waves,
+    /// The last that the stream was told of.
+    wave: u64,
     /// A request for this type was seen.
     started: bool,
     /// A name was asked for, or the wildcard given up: from then on an empty list means nothing, and no longer everything.
@@ -84,15 +85,17 @@ struct Rejection {
     version: Arc<str>,
     /// What the client said, until it is sent something else or takes what it has.
     error: Option<Arc<str>>,
-    /// Those that it came with: what mends it counts as one of them.
+    /// The waves that it came with: until something else is taken, the client has what was there before them.
     waves: Waves,
 }
 
 #[derive(Debug)]
 struct InFlight {
     nonce: u64,
-    /// Those that it may hold changes of.
+    /// The waves of the changes in it.
     waves: Waves,
+    /// Those of what the client rejected before, and is mended by it.
+    mends: Waves,
     /// Something is in it that others may point at, and not only what is gone.
     makes: bool,
     resources: Arc<[Arc<Resource>]>,
@@ -118,7 +121,7 @@ impl Subscription {
             mode,
             wildcard: false,
             within: None,
-            missed: Waves::until(wave),
+            wave,
             started: false,
             named: false,
             entries: Entries::default(),
@@ -166,11 +169,17 @@ impl Subscription {
         }
     }
 
-    /// The first wave of which anything is under way or waits: up to there the client may still point at what is gone.
-    pub(super) fn points_since(&self) -> u64 {
-        let sent = self.in_flight.as_ref().map(|sent| sent.waves);
+    /// The first wave of which anything is under way or waits: what was removed by it or later the client may still point at.
+    pub(super) fn used_since(&self) -> u64 {
+        let sent = self.in_flight.as_ref();
+        let sent = sent.map(|sent| sent.waves.and(sent.mends));
         let waves = sent.into_iter().chain(self.resync);
         waves.fold(self.dirty.waves(), Waves::and).first
+    }
+
+    /// How many names are known to be gone, and wait.
+    pub(super) fn withheld(&self) -> usize {
+        self.dirty.gone()
     }
 
     /// Whether the client goes on with an older version of something, because it rejected a newer one.
@@ -182,6 +191,7 @@ impl Subscription {
 
     /// Notes that names may differ from before; they are sorted.
     pub(super) fn changed<'a>(&mut self, names: impl Iterator<Item = &'a Arc<str>>, wave: u64) {
+        self.wave = wave;
         let mut walk = self.entries.walk();
         let names: Vec<_> = names
             .filter(|name| walk.to(name).is_some() || self.wildcard)
@@ -195,6 +205,7 @@ impl Subscription {
 
     /// Notes that anything may differ from before.
     pub(super) fn changed_anyhow(&mut self, wave: u64) {
+        self.wave = wave;
         let known = self.resync.unwrap_or(Waves::NONE);
         let waves = known.and(Waves::of(wave)).and(self.dirty.waves());
         self.resync = Some(waves);
@@ -227,7 +238,7 @@ impl Subscription {
         }
         add(&mut self.dirty);
         if changed && self.dirty.len() > BACKLOG.max(2 * self.entries.len()) {
-            self.changed_anyhow(due.waves.last);
+            self.changed_anyhow(self.wave);
         }
     }
 
@@ -258,7 +269,10 @@ impl Subscription {
         let wanted: Vec<bool> = dues
             .iter()
             .zip(&entries)
-            .map(|((name, _), entry)| {
+            .map(|((name, due), entry)| {
+                if due.gone {
+                    return false;
+                }
                 entry.is_some_and(|entry| entry.asked)
                     || (self.wildcard && view.covers(self.kind, name))
             })
@@ -283,8 +297,7 @@ impl Subscription {
             // A rejected version is not sent again, also not behind its cluster.
             let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
             let rejection = self.rejected.get(&name).filter(|_| rejected);
-            let waves = rejection.map_or(due.waves, |rejection| due.waves.and(rejection.waves));
-            let due = Due { waves, ..due };
+            let mends = rejection.map_or(Waves::NONE, |rejection| rejection.waves);
             let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
                 _ if due.why == Why::Asked => &mut plan.answers,
@@ -303,6 +316,7 @@ impl Subscription {
                 name,
                 resource,
                 due,
+                mends,
                 refresh: false,
             });
         }
@@ -310,8 +324,8 @@ impl Subscription {
     }
 
     /// Puts back what may not be sent yet: what may point at something that others are making, and what was removed by a
-    /// wave from `unused` on, because something may still point at it.
-    pub(super) fn postpone(&mut self, plan: &mut Plan, making: &[Making], unused: u64) {
+    /// wave from `used` on, because something may still point at it.
+    pub(super) fn postpone(&mut self, plan: &mut Plan, making: &[Making], used: u64) {
         let upserts = plan
             .upserts
             .extract_if(.., |item| making.iter().any(|m| m.holds(item.due.waves)))
@@ -319,7 +333,7 @@ impl Subscription {
         self.dirty.add(upserts);
         let removals = plan
             .removals
-            .extract_if(.., |item| item.due.waves.last >= unused)
+            .extract_if(.., |item| item.due.waves.last >= used)
             .map(|item| {
                 let gone = Due {
                     gone: true,
@@ -388,7 +402,7 @@ impl Subscription {
             if let Some(entry) = entry {
                 lost |= entry.sent().is_some() || entry.state == State::Waiting;
                 unasked |= !entry.asked;
-                entry.withdraw();
+                entry.withdraw(self.mode == Mode::Delta || full);
             } else {
                 lost = true;
             }
@@ -413,6 +427,11 @@ impl Subscription {
             return None;
         }
         if full {
+            // What is in no list any more is gone.
+            let kept = &self.kept;
+            let all = self.entries.iter_mut();
+            all.filter(|entry| entry.is_behind() && kept.get(entry.name()).is_none())
+                .for_each(Entry::lose);
             resources = bundles.share(self.entries.iter().filter_map(|entry| self.listed(entry)));
         }
         if self.mode == Mode::Sotw {
@@ -444,15 +463,18 @@ impl Subscription {
         }
     }
 
-    /// Notes that a batch left under this nonce, with changes of these waves.
-    pub(super) fn sent(&mut self, nonce: u64, waves: Waves, batch: &Batch) {
+    /// Notes that a batch left under this nonce, with changes of the first of these waves, which mends what was rejected of the
+    /// second.
+    pub(super) fn sent(&mut self, nonce: u64, (waves, mends): (Waves, Waves), batch: &Batch) {
         for resource in &**batch.resources {
             self.note_ttl(resource);
         }
         self.in_flight = Some(InFlight {
             nonce,
             waves,
-            makes: batch.makes,
+            mends,
+            // What is yet to be tried is not with the client either.
+            makes: batch.makes || !self.trials.is_empty(),
             resources: batch.resources.list().clone(),
             removed: batch.removed.clone(),
             updated: if self.is_full() {

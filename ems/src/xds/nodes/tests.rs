@@ -41,6 +41,7 @@ fn session(node: &Node, at: u64, kind: ResourceType) -> Arc<Session> {
         ..Request::default()
     };
     stream.on_request(request, &memory).unwrap();
+    stream.flush(&memory);
     let at = Duration::from_secs(at);
     let mut known = identify(node, at, &Limits::default()).unwrap();
     known.labels = vec![("kind", "sidecar".into())];
@@ -109,6 +110,7 @@ fn loaded(id: &str, rejected: usize, absent: usize) -> Arc<Session> {
         ..Request::default()
     };
     stream.on_request(first, &memory).unwrap();
+    stream.flush(&memory);
     let refusal = Request {
         ask: ask(Vec::new()),
         nonce: "1".into(),

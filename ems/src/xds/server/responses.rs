@@ -63,6 +63,8 @@ pub(super) struct Responses {
     /// Since the first request, which says who the node is.
     open: Option<Open>,
     load: Load,
+    /// Something happened, so there may be something to send.
+    owed: bool,
     /// Encoded, not yet taken. One response per type at most.
     out: VecDeque<Bytes>,
     end: Option<tonic::Status>,
@@ -108,6 +110,7 @@ impl http_body::Body for Responses {
                     continue;
                 }
                 Poll::Ready(None) => {
+                    this.flush();
                     this.end = Some(tonic::Status::ok(""));
                     continue;
                 }
@@ -118,13 +121,17 @@ impl http_body::Body for Responses {
                 this.tick();
                 continue;
             }
+            // All that is there was heard before anything is said: what a client has that comes back is in several
+            // requests, and what it is sent for one of them may be new to the stream.
             let news = this.inbox.take(cx.waker());
-            if news.is_empty() {
+            if news.is_empty() && !this.owed {
                 return Poll::Pending;
             }
             this.news(&news);
+            this.flush();
         }
         // A client that talks without pause: the others first.
+        this.flush();
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -153,6 +160,7 @@ impl Responses {
             armed: true,
             open: None,
             load: Load::default(),
+            owed: false,
             out: VecDeque::new(),
             end: None,
             ended: false,
@@ -179,11 +187,8 @@ impl Responses {
         let mut stream = session.stream();
         let before = self.server.hub.epoch();
         let (actions, refusal) = match stream.on_request(request, &*view) {
-            Ok(mut actions) => {
+            Ok(actions) => {
                 let fits = self.load.check(&actions, &stream, &self.server.limits);
-                if fits.is_err() {
-                    actions.retain(|action| !matches!(action, Action::Send(_)));
-                }
                 (actions, fits.err())
             }
             Err(Refused { why, done }) => (done, Some(why)),
@@ -214,18 +219,16 @@ impl Responses {
             )
         });
         // What changed between being read and being followed would otherwise be lost.
-        let more = if follows && self.server.hub.follow(self.id, &actions) != before {
+        if follows && self.server.hub.follow(self.id, &actions) != before {
             if missed_any {
-                stream.on_doubt(&*view)
+                stream.on_doubt();
             } else {
-                stream.on_change(&Changed::of(missed), &*view)
+                stream.on_change(&Changed::of(missed));
             }
-        } else {
-            Vec::new()
-        };
+        }
         drop(stream);
+        self.owed = true;
         self.act(&session, actions);
-        self.act(&session, more);
     }
 
     fn tick(&mut self) {
@@ -235,10 +238,8 @@ impl Responses {
                 "no request came within {within:?}"
             )));
         };
-        let (view, session) = (open.view.clone(), open.session.clone());
-        let now = self.server.now();
-        let actions = session.stream().on_tick(now, &*view);
-        self.act(&session, actions);
+        open.session.stream().on_tick(self.server.now());
+        self.owed = true;
     }
 
     fn news(&mut self, news: &News) {
@@ -249,24 +250,23 @@ impl Responses {
             return;
         }
         let Some(open) = &self.open else { return };
-        let (view, session) = (open.view.clone(), open.session.clone());
-        let mut stream = session.stream();
-        let actions = if news.missed {
-            stream.on_doubt(&*view)
-        } else {
-            let mut changes = news.changes.iter();
-            match (changes.next(), changes.next()) {
-                (Some(one), None) => stream.on_change(one, &*view),
-                // What came together goes out together.
-                _ => {
-                    let names = news.changes.iter().flat_map(|changed| changed.iter());
-                    let names = names.map(|(kind, name)| (kind, name.clone()));
-                    stream.on_change(&Changed::of(names), &*view)
-                }
-            }
-        };
-        drop(stream);
-        self.act(&session, actions);
+        let mut stream = open.session.stream();
+        if news.missed {
+            stream.on_doubt();
+        }
+        for changed in &news.changes {
+            stream.on_change(changed);
+        }
+        self.owed |= !news.is_empty();
+    }
+
+    fn flush(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        if let Some(open) = self.open.as_ref().filter(|_| owed) {
+            let (view, session) = (open.view.clone(), open.session.clone());
+            let actions = session.stream().flush(&*view);
+            self.act(&session, actions);
+        }
     }
 
     fn identify(&self, node: Node) -> Result<Open, tonic::Status> {

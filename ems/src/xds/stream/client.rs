@@ -113,13 +113,13 @@ impl Client {
             Step::Ask(at, plus, minus, with) => self.ask(at % KINDS.len(), plus, minus, *with),
             Step::Write(writes) => {
                 let changed = self.write(writes);
-                let actions = self.stream.on_change(&changed, &self.memory);
-                self.take(actions);
+                self.stream.on_change(&changed);
+                self.flush();
             }
             Step::Lost(kind, name, version) => {
                 self.write(&[(*kind, *name, *version)]);
-                let actions = self.stream.on_doubt(&self.memory);
-                self.take(actions);
+                self.stream.on_doubt();
+                self.flush();
             }
             Step::Answer(at, with) => self.answer(at % KINDS.len(), *with),
             Step::Churn(at, names) => self.churn(at % KINDS.len(), *names),
@@ -172,11 +172,11 @@ impl Client {
             }
             let new = Resource::with_version(kind, name.clone(), "v1", b"");
             let changed = self.memory.write(|write| write.put(kind, new));
-            let actions = self.stream.on_change(&changed, &self.memory);
-            self.take(actions);
+            self.stream.on_change(&changed);
+            self.flush();
             let changed = self.memory.write(|write| write.remove(kind, &name));
-            let actions = self.stream.on_change(&changed, &self.memory);
-            self.take(actions);
+            self.stream.on_change(&changed);
+            self.flush();
         }
     }
 
@@ -331,8 +331,8 @@ impl Client {
                 }
             }
         }
-        let actions = self.stream.on_request(request, &self.memory).unwrap();
-        self.take(actions);
+        self.stream.on_request(request, &self.memory).unwrap();
+        self.flush();
     }
 
     fn answer(&mut self, at: usize, with: With) {
@@ -390,9 +390,8 @@ impl Client {
         let end = self.now + time;
         while let Some(next) = self.stream.wake_at(self.now).filter(|next| *next <= end) {
             self.pass_to(next);
-            let actions = self.stream.on_tick(self.now, &self.memory);
-            let busy = !actions.is_empty();
-            self.take(actions);
+            self.stream.on_tick(self.now);
+            let busy = self.flush();
             let again = self.stream.wake_at(self.now);
             assert!(
                 busy || again.is_none_or(|again| again > self.now),
@@ -414,12 +413,16 @@ impl Client {
         }
     }
 
-    fn take(&mut self, actions: Vec<Action>) {
+    /// True: something was sent.
+    fn flush(&mut self) -> bool {
+        let actions = self.stream.flush(&self.memory);
+        let busy = !actions.is_empty();
         for action in actions {
             if let Action::Send(response) = action {
                 self.receive(response);
             }
         }
+        busy
     }
 
     fn receive(&mut self, response: Response) {
@@ -506,7 +509,10 @@ impl Client {
         // What is gone stays where the client may point at it by something older than what it rejected.
         let withheld = KINDS.map(|kind| {
             let mut users = self.known.iter().zip(KINDS);
-            users.any(|(known, user)| kind.outlives(user) && !known.refused.is_empty())
+            users.any(|(known, user)| {
+                let points = user != ResourceType::Endpoints && kind.outlives(user);
+                points && !known.refused.is_disjoint(&known.behind)
+            })
         });
         for (at, kind) in KINDS.into_iter().enumerate() {
             let mut expected = self.expected(at);

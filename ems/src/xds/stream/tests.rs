@@ -7,6 +7,7 @@
 //! * `nack` instead of `ack` rejects, `nack:words` with these words; `nonce:7` is any nonce;
 //! * `write cds:a=1 eds:-b` – one write, published (`a=1/9`: with a TTL of 9 seconds);
 //! * `wait 3` – seconds pass;
+//! * `this & that` – both happen before the server says anything;
 //! * after `=>`: each response as its type and resources, `name=version`, or `-name` for what is removed, or
 //!   `~name=version` for a heartbeat.
 //!
@@ -103,24 +104,32 @@ impl Driver {
         Stream::new(self.mode, self.only, self.limits.clone()).with_ttl(true)
     }
 
-    fn run(&mut self, input: &str) -> Vec<String> {
+    fn happens(&mut self, input: &str) -> Vec<Action> {
         let mut words = input.split_whitespace();
-        let actions = match words.next().unwrap() {
+        match words.next().unwrap() {
             "write" => {
                 let changed = self.write(words);
-                self.stream.on_change(&changed, &self.memory)
+                self.stream.on_change(&changed);
+                Vec::new()
             }
             "wait" => self.wait(words.next().unwrap().parse().unwrap()),
             // A write whose news did not get through.
             "lost" => {
                 self.write(words);
-                self.stream.on_doubt(&self.memory)
+                self.stream.on_doubt();
+                Vec::new()
             }
             kind => {
                 let request = self.request(kind, words);
                 self.stream.on_request(request, &self.memory).unwrap()
             }
-        };
+        }
+    }
+
+    fn run(&mut self, input: &str) -> Vec<String> {
+        let happened = input.split(" & ").flat_map(|input| self.happens(input));
+        let mut actions: Vec<_> = happened.collect();
+        actions.extend(self.stream.flush(&self.memory));
         // Whoever holds a stream asks this after everything that happens.
         self.stream.wake_at(self.now);
         let mut sent = Vec::new();
@@ -150,7 +159,8 @@ impl Driver {
         let mut actions = Vec::new();
         while let Some(next) = self.stream.wake_at(self.now).filter(|next| *next <= end) {
             self.now = self.now.max(next);
-            actions.extend(self.stream.on_tick(self.now, &self.memory));
+            self.stream.on_tick(self.now);
+            actions.extend(self.stream.flush(&self.memory));
         }
         self.now = end;
         actions
@@ -403,7 +413,8 @@ fn names_are_given_back() {
         for (line, expected) in lines {
             let (kind, words) = line.split_once(' ').unwrap();
             let request = driver.request(kind, words.split(' '));
-            for action in driver.stream.on_request(request, &view).unwrap() {
+            driver.stream.on_request(request, &view).unwrap();
+            for action in driver.stream.flush(&view) {
                 if let Action::Send(response) = action {
                     driver.nonces.insert(kind.to_owned(), response.nonce);
                 }

@@ -197,9 +197,11 @@ impl Subscription {
     /// How the client is answered; `has`: it says what it has, and is told only what differs, in order.
     fn answering(&self, has: bool) -> Due {
         if has {
-            Due::new(Why::Changed, self.missed)
+            // It may have missed any.
+            Due::new(Why::Changed, Waves::until(self.wave))
         } else {
-            Due::new(Why::Asked, Waves::NONE)
+            // What changes after it was asked for may point at it.
+            Due::new(Why::Asked, Waves::of(self.wave))
         }
     }
 

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::Waves;
+
 /// Why a name is looked at, and by which waves of changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Due {
     pub(super) why: Why,
     pub(super) waves: Waves,
-    /// It was found to be gone, and waits until nothing points at it any more. What changes is not gone until it was looked
-    /// at again.
+    /// It was found to be gone, and waits until nothing points at it any more. It is looked at again only once there is news
+    /// of it, with which it is no longer known to be gone.
     pub(super) gone: bool,
 }
 
@@ -19,68 +21,6 @@ impl Due {
             waves,
             gone: false,
         }
-    }
-}
-
-/// Waves of changes: what changed together has the same one. What has changed several times has several.
-///
-/// What is sent is always the newest, so it may point at what came with its last wave or before. Others wait for it from its
-/// first wave on. Thus what changes again and again holds up nobody for ever.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::xds) struct Waves {
-    pub(in crate::xds) first: u64,
-    pub(in crate::xds) last: u64,
-}
-
-impl Waves {
-    /// No change: waits for nothing, and nothing for it.
-    pub(in crate::xds) const NONE: Self = Self {
-        first: u64::MAX,
-        last: 0,
-    };
-
-    pub(in crate::xds) fn of(wave: u64) -> Self {
-        Self {
-            first: wave,
-            last: wave,
-        }
-    }
-
-    /// Nobody knows since when: all of them up to this one.
-    pub(in crate::xds) fn until(wave: u64) -> Self {
-        Self {
-            first: 1,
-            last: wave,
-        }
-    }
-
-    /// Whether something of the one may have changed together with something of the other.
-    pub(in crate::xds) fn meet(self, other: Self) -> bool {
-        self.first <= other.last && other.first <= self.last
-    }
-
-    pub(in crate::xds) fn and(self, other: Self) -> Self {
-        Self {
-            first: self.first.min(other.first),
-            last: self.last.max(other.last),
-        }
-    }
-}
-
-/// What of a type has not reached the client.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::xds) struct Making {
-    /// The waves of what was sent and not answered.
-    pub(in crate::xds) sent: Waves,
-    /// The first wave of what was not sent.
-    pub(in crate::xds) unsent: u64,
-}
-
-impl Making {
-    /// Whether changes of another type have to wait, which may point at it. What did not change together need only come
-    /// later: a client that does not answer about one type holds back no more of the others than it must.
-    pub(super) fn holds(self, waves: Waves) -> bool {
-        waves.last >= self.unsent || waves.meet(self.sent)
     }
 }
 
@@ -104,11 +44,11 @@ impl Dues {
         self.0.len()
     }
 
-    /// Whether a name is to be sent in any case.
-    pub(super) fn is_sure(&self, name: &str) -> bool {
+    /// Whether a name is to be answered in any case.
+    pub(super) fn is_asked(&self, name: &str) -> bool {
         let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
         let due = at.ok().and_then(|at| self.0.get(at));
-        due.is_some_and(|(_, due)| due.why > Why::Changed)
+        due.is_some_and(|(_, due)| due.why == Why::Asked)
     }
 
     /// All their waves.
@@ -149,6 +89,16 @@ impl Dues {
         }
     }
 
+    pub(super) fn contains(&self, name: &str) -> bool {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
+        at.is_ok()
+    }
+
+    /// How many are known to be gone.
+    pub(super) fn gone(&self) -> usize {
+        self.0.iter().filter(|(_, due)| due.gone).count()
+    }
+
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Arc<str>, Due) -> bool) {
         self.0.retain(|(name, due)| keep(name, *due));
     }
@@ -183,7 +133,8 @@ mod tests {
             ("b".into(), due(Why::Again, 5)),
             ("f".into(), due(Why::Changed, 6)),
         ]);
-        assert_eq!(dues.len(), 5);
+        assert_eq!((dues.len(), dues.gone()), (5, 1));
+        assert!(dues.contains("e") && !dues.contains("c"));
         assert_eq!(dues.waves(), Waves { first: 1, last: 6 });
         assert_eq!(dues.first_present(), 2, "f came back");
         dues.retain(|name, _| &**name != "a");
@@ -202,26 +153,5 @@ mod tests {
             (dues.waves(), dues.first_present()),
             (Waves::NONE, u64::MAX)
         );
-    }
-
-    #[test]
-    fn what_changed_together_meets() {
-        let one = Waves::of(5);
-        assert_eq!(one.and(Waves::NONE), one);
-        assert!(Waves::NONE.last < Waves::until(1).first);
-        for (other, meets) in [
-            (Waves::NONE, false),
-            (Waves::of(4), false),
-            (Waves::of(6), false),
-            (Waves::of(4).and(Waves::of(6)), true),
-            (Waves::until(5), true),
-        ] {
-            assert_eq!(
-                (one.meet(other), other.meet(one)),
-                (meets, meets),
-                "{other:?}"
-            );
-        }
-        assert!(!Waves::NONE.meet(Waves::NONE));
     }
 }

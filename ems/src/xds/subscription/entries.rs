@@ -18,7 +18,7 @@ pub(super) struct Entry {
     /// What was sent last; while there is no such thing, a bare name.
     resource: Arc<Resource>,
     sent: bool,
-    /// The client took this version of it or one before.
+    /// The client uses this version of it or one before.
     has: bool,
     pub(super) asked: bool,
     pub(super) state: State,
@@ -64,14 +64,24 @@ impl Entry {
         self.state = State::Sent;
     }
 
-    /// Notes that the client was told that there is no such thing.
-    pub(super) fn withdraw(&mut self) {
+    /// Notes that there is no such thing. `told`: so that the client knows it, else it goes on with what it has.
+    pub(super) fn withdraw(&mut self, told: bool) {
         if self.sent {
             self.resource = Arc::new(Resource::remembered(self.name().clone(), Arc::default()));
         }
         self.sent = false;
-        self.has = false;
+        self.has &= !told;
         self.state = State::Absent;
+    }
+
+    /// Whether the client uses it without having said that it took it, if it is not in flight.
+    pub(super) fn is_used_untaken(&self) -> bool {
+        self.has && self.state == State::Sent
+    }
+
+    /// Notes that the client was told to use it no longer.
+    pub(super) fn lose(&mut self) {
+        self.has = false;
     }
 
     /// Whether the client goes on with an older version, because it rejected the last one.
@@ -83,6 +93,11 @@ impl Entry {
     pub(super) fn take(&mut self) {
         self.has = true;
         self.state = State::Acked;
+    }
+
+    /// Notes that the client uses what was sent, although it did not say that it took it.
+    pub(super) fn use_untaken(&mut self) {
+        self.has = true;
     }
 
     /// Notes that the client rejected what was sent. True: it has nothing else.
@@ -104,6 +119,10 @@ impl Entries {
     pub(super) fn get(&self, name: &str) -> Option<&Entry> {
         let at = self.find(name).ok()?;
         self.0.get(at)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> std::slice::IterMut<'_, Entry> {
+        self.0.iter_mut()
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Entry> {
@@ -258,7 +277,7 @@ mod tests {
         let resource = Arc::new(Resource::new(ResourceType::Cluster, "a", b"content"));
         let mut entry = Entry::of(resource.clone(), State::Acked);
         assert_eq!(entry.sent(), Some(&resource));
-        entry.withdraw();
+        entry.withdraw(true);
         assert_eq!(entry.sent(), None);
         assert_eq!(&**entry.name(), "a");
         assert_eq!(Arc::strong_count(&resource), 1);

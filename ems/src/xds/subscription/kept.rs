@@ -15,8 +15,10 @@ pub(super) struct Kept(HashMap<Arc<str>, Arc<Resource>>);
 impl Kept {
     /// Notes that something else is about to be sent in place of what an entry says. `always`: also of what does not expire.
     pub(super) fn replace(&mut self, entry: &Entry, always: bool) {
-        let taken = entry.sent().filter(|_| entry.state == State::Acked);
-        if let Some(old) = taken.filter(|old| always || old.ttl().is_some()) {
+        // What came in a list beside something that was rejected by name is used, and not refreshed.
+        let used = entry.state == State::Acked || always && entry.is_used_untaken();
+        let used = entry.sent().filter(|_| used);
+        if let Some(old) = used.filter(|old| always || old.ttl().is_some()) {
             self.0.insert(entry.name().clone(), old.clone());
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::due::{Due, Waves};
+use super::{Waves, due::Due};
 use crate::xds::{Bundle, Resource};
 
 /// One name and what there is to say about it.
@@ -12,6 +12,8 @@ pub(super) struct Item {
     /// `None`: it does not exist (any more).
     pub(super) resource: Option<Arc<Resource>>,
     pub(super) due: Due,
+    /// The waves of what the client rejected, if it is mended by this.
+    pub(super) mends: Waves,
     /// It only goes again what the client has, which says nothing new of it.
     pub(super) refresh: bool,
 }
@@ -61,11 +63,19 @@ impl Plan {
         self.removals.len()
     }
 
-    /// The waves of all of it. An answer may have a change in it.
-    pub(in crate::xds) fn waves(&self) -> Waves {
+    /// The waves of all of it, and of what it mends. An answer may have a change in it.
+    pub(in crate::xds) fn waves(&self) -> (Waves, Waves) {
         let all = self.answers.iter().chain(&self.upserts);
-        let waves = all.chain(&self.removals).map(|item| item.due.waves);
-        waves.fold(Waves::NONE, Waves::and)
+        let all = all.chain(&self.removals);
+        all.fold((Waves::NONE, Waves::NONE), |(waves, mends), item| {
+            (waves.and(item.due.waves), mends.and(item.mends))
+        })
+    }
+
+    /// The first wave of all that.
+    pub(in crate::xds) fn first(&self) -> u64 {
+        let (waves, mends) = self.waves();
+        waves.and(mends).first
     }
 }
 

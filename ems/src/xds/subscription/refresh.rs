@@ -6,8 +6,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Entry, Item, Kept, Subscription,
-    due::{Due, Waves, Why},
+    Entry, Item, Kept, Subscription, Waves,
+    due::{Due, Why},
 };
 use crate::xds::{
     Resource,
@@ -58,6 +58,7 @@ impl Subscription {
                     name: name.clone(),
                     resource: Some(resource),
                     due: Due::new(Why::Again, Waves::NONE),
+                    mends: Waves::NONE,
                     refresh: true,
                 });
             }

@@ -43,7 +43,7 @@ impl Subscription {
             self.entries.add([Entry::of(resource, State::Acked)]);
         }
         let names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
-        self.mark(names, Due::new(Why::Changed, self.missed));
+        self.mark(names, Due::new(Why::Changed, Waves::until(self.wave)));
         Ok(())
     }
 
@@ -61,7 +61,7 @@ impl Subscription {
         let given = view.type_version(self.kind).is_some();
         if expires || given || *version_of(self.kind, &resources, &[], view) != *version {
             let names = items.into_iter().map(|item| item.name);
-            self.mark(names, Due::new(Why::Asked, Waves::NONE));
+            self.mark(names, Due::new(Why::Asked, Waves::of(self.wave)));
             return;
         }
         self.due = false;

@@ -4,14 +4,19 @@
 //! that it cannot read. What is good has to go again, or it would be lost until it changes. So the suspects go again in
 //! halves, and the halves of what is rejected, until one alone is rejected, which is never sent again. In a full list what
 //! the client took before stands for the other suspects, if anything does.
+//!
+//! Where its words say what is at fault, the rest may still be lost: Envoy (1.40) applies clusters and listeners beside one
+//! that is wrong, but of the other types it hands out what came together name by name and stops at the first that fails.
+//! Such a rest goes once more.
 
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InFlight, Subscription,
-    due::{Due, Waves, Why},
+    Entry, InFlight, Subscription, Waves,
+    due::{Due, Why},
     plan::{Item, Plan},
     refresh::dress,
+    verdict::Blame,
 };
 use crate::xds::{Resource, View, stream::State};
 
@@ -19,12 +24,10 @@ use crate::xds::{Resource, View, stream::State};
 const MOST: u32 = 64;
 
 /// Names that are tried apart.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Trials {
     /// Those that go together; the last ones go next.
     groups: Vec<Group>,
-    /// What was rejected had changes of these: until all of it was tried, the client may not have them.
-    waves: Waves,
     /// How many may still go.
     left: u32,
     /// What is in flight is one of them.
@@ -32,7 +35,12 @@ pub(super) struct Trials {
 }
 
 /// Names that go together.
-type Group = Vec<(Arc<str>, Tried)>;
+#[derive(Debug)]
+struct Group {
+    names: Vec<(Arc<str>, Tried)>,
+    /// What was rejected had changes of these: until all of it was tried, the client may not have them.
+    waves: Waves,
+}
 
 /// What goes of a name.
 #[derive(Clone, Debug)]
@@ -43,46 +51,34 @@ enum Tried {
     Removal,
 }
 
-impl Default for Trials {
-    fn default() -> Self {
-        Self {
-            groups: Vec::new(),
-            waves: Waves::NONE,
-            left: 0,
-            running: false,
-        }
-    }
-}
-
 impl Trials {
-    /// One or more of the resources is at fault, and none of the removals.
-    fn doubt(&mut self, mut resources: Group, removals: Group, waves: Waves) {
-        if self.groups.is_empty() {
-            self.waves = Waves::NONE;
-        }
-        self.waves = self.waves.and(waves);
+    /// Has groups tried, the last one first.
+    fn add(&mut self, groups: impl IntoIterator<Item = Vec<(Arc<str>, Tried)>>, waves: Waves) {
         if !std::mem::take(&mut self.running) {
             // Another rejection than those that the last one brought.
             self.left = MOST;
         }
-        let second = resources.split_off(resources.len() / 2);
-        let groups = [second, resources, removals];
-        let groups = groups.into_iter().filter(|group| !group.is_empty());
-        self.groups.extend(groups);
+        let groups = groups.into_iter().filter(|names| !names.is_empty());
+        self.groups
+            .extend(groups.map(|names| Group { names, waves }));
     }
 
     /// What was said of these names is said anew: a name is tried in one group only.
     fn forget(&mut self, names: &[Arc<str>]) {
         let names: HashSet<_> = names.iter().collect();
         for group in &mut self.groups {
-            group.retain(|(name, _)| !names.contains(name));
+            group.names.retain(|(name, _)| !names.contains(name));
         }
-        self.groups.retain(|group| !group.is_empty());
+        self.groups.retain(|group| !group.names.is_empty());
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.groups.is_empty()
     }
 
     /// How many names there are in it.
     pub(super) fn len(&self) -> usize {
-        self.groups.iter().map(Vec::len).sum()
+        self.groups.iter().map(|group| group.names.len()).sum()
     }
 }
 
@@ -90,32 +86,45 @@ impl Trials {
 enum Standing {
     /// It goes as it was sent.
     Same(Option<Arc<Resource>>),
-    /// There is another version, which goes its own way; if the old one comes back before, that has to be tried.
+    /// There is another version, which goes its own way; if it is as before again until then, that has to be tried.
     Other,
     /// It went its own way, or is wanted no more.
     Over,
 }
 
 impl Subscription {
-    /// Has what a client took nothing of tried apart, unless it said by name what is at fault.
-    pub(super) fn doubt(&mut self, rejected: &InFlight, suspects: &[Arc<str>], named: bool) {
-        self.trials.forget(suspects);
+    /// Has what a client took nothing of tried apart. Where it said by name what is at fault, that is nothing but what came
+    /// with that, and goes once more without.
+    pub(super) fn doubt(&mut self, rejected: &InFlight, blame: &Blame) {
+        self.trials.forget(&blame.names);
         let tried = |name: &Arc<str>| match rejected.version(name) {
             Some(version) => Tried::Version(version.clone()),
             None => Tried::Removal,
         };
-        let suspects = suspects.iter().map(|name| (name.clone(), tried(name)));
-        let (mut resources, removals): (Group, Group) =
-            suspects.partition(|(_, tried)| matches!(tried, Tried::Version(_)));
-        if named || resources.is_empty() {
+        let suspects = |names: &[Arc<str>]| -> (Vec<_>, Vec<_>) {
+            let all = names.iter().map(|name| (name.clone(), tried(name)));
+            all.partition(|(_, tried)| matches!(tried, Tried::Version(_)))
+        };
+        if blame.named {
+            let (resources, removals) = suspects(&blame.beside);
+            if resources.is_empty() && removals.is_empty() {
+                self.trials.running = false;
+            } else {
+                self.trials.add([resources, removals], rejected.waves);
+            }
+            return;
+        }
+        let (mut first, removals) = suspects(&blame.names);
+        if first.is_empty() {
             self.trials.running = false;
             return;
         }
         // Alone it is at fault for certain.
-        if resources.len() == 1 {
-            resources.clear();
+        if first.len() == 1 {
+            first.clear();
         }
-        self.trials.doubt(resources, removals, rejected.waves);
+        let second = first.split_off(first.len() / 2);
+        self.trials.add([second, first, removals], rejected.waves);
     }
 
     /// What was in flight was taken.
@@ -125,7 +134,7 @@ impl Subscription {
 
     /// What goes next to find out, if anything has to.
     pub(super) fn trial(&mut self, view: &dyn View) -> Option<Plan> {
-        let mut others = Vec::new();
+        let mut others: Option<Group> = None;
         let mut plan = None;
         if self.trials.left == 0 {
             self.trials.groups.clear();
@@ -133,19 +142,35 @@ impl Subscription {
         while plan.is_none()
             && let Some(group) = self.trials.groups.pop()
         {
+            let Group { names, waves } = group;
             let mut answers = Vec::new();
-            for (name, tried) in group {
+            let mut rest = Vec::new();
+            for (name, tried) in names {
                 match self.standing(&name, &tried, view) {
                     Standing::Same(resource) => answers.push(Item {
                         name,
                         resource,
-                        due: Due::new(Why::Again, self.trials.waves),
+                        due: Due::new(Why::Again, waves),
+                        mends: Waves::NONE,
                         refresh: false,
                     }),
-                    Standing::Other => others.push((name, tried)),
+                    Standing::Other => rest.push((name, tried)),
                     Standing::Over => {}
                 }
             }
+            if !rest.is_empty() {
+                let others = others.get_or_insert(Group {
+                    names: Vec::new(),
+                    waves,
+                });
+                others.names.append(&mut rest);
+                others.waves = others.waves.and(waves);
+            }
+            // Endpoints that are to follow their cluster do so by this.
+            self.dirty.retain(|name, due| {
+                let goes = || answers.binary_search_by(|item| item.name.cmp(name));
+                due.why != Why::Again || goes().is_err()
+            });
             if !answers.is_empty() {
                 self.trials.left = self.trials.left.saturating_sub(1);
                 self.trials.running = true;
@@ -155,11 +180,19 @@ impl Subscription {
                 });
             }
         }
-        if !others.is_empty() {
-            let names: Vec<_> = others.iter().map(|(name, _)| name.clone()).collect();
-            self.mark(names, Due::new(Why::Changed, Waves::NONE));
+        if let Some(mut others) = others {
+            // What there is instead comes in place of what was rejected.
+            let dirty = &self.dirty;
+            let due = |name: &Arc<str>| Due {
+                // Not that it was seen to be gone, if it was.
+                gone: dirty.contains(name),
+                ..Due::new(Why::Changed, others.waves)
+            };
+            let names = others.names.iter();
+            let dues: Vec<_> = names.map(|(name, _)| (name.clone(), due(name))).collect();
+            self.dirty.add(dues);
             // They come from several groups, and what goes together is sorted.
-            others.sort_by(|(a, _), (b, _)| a.cmp(b));
+            others.names.sort_by(|(a, _), (b, _)| a.cmp(b));
             // Not before all else: they may be going already.
             self.trials.groups.insert(0, others);
         }
@@ -170,7 +203,7 @@ impl Subscription {
         let entry = self.entries.get(name);
         let asked = entry.is_some_and(|entry| entry.asked);
         let wanted = asked || (self.wildcard && view.covers(self.kind, name));
-        if self.dirty.is_sure(name) || !(wanted || self.wildcard) {
+        if self.dirty.is_asked(name) || !(wanted || self.wildcard) {
             return Standing::Over;
         }
         // Only then: to ask for a resource is to use it.
@@ -178,8 +211,9 @@ impl Subscription {
         let resource = resource.map(|resource| dress(self.expires, resource));
         match tried {
             Tried::Version(version) => {
-                let rejected = entry.filter(|entry| entry.state == State::Rejected);
-                let sent = rejected.and_then(|entry| entry.sent());
+                // What came beside something that was rejected by name is neither taken nor rejected.
+                let open = |entry: &&Entry| matches!(entry.state, State::Rejected | State::Sent);
+                let sent = entry.filter(open).and_then(Entry::sent);
                 match &resource {
                     _ if sent.is_none_or(|sent| sent.version() != version) => Standing::Over,
                     Some(new) if new.version() == version => Standing::Same(resource),
@@ -188,10 +222,10 @@ impl Subscription {
             }
             Tried::Removal => {
                 let gone = entry.is_none_or(|entry| entry.state == State::Absent);
-                if gone && resource.is_none() {
-                    Standing::Same(None)
-                } else {
-                    Standing::Over
+                match resource {
+                    _ if !gone => Standing::Over,
+                    None => Standing::Same(None),
+                    Some(_) => Standing::Other,
                 }
             }
         }

@@ -3,16 +3,17 @@
 //! A rejection is of a whole response. Where it says which resource is at fault, what came with that stays as it was sent,
 //! neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their versions nor
 //! their TTLs, so it would not know a heartbeat of one. When it connects again it does not name them among what it has, and
-//! gets them. Where it does not say, all of it is rejected and [tried apart](super::trial).
+//! gets them. What came with something of another type [goes again](super::trial). Where it does not say, all of it is
+//! rejected and tried apart.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use super::{
     InFlight, Rejection, Subscription,
     blame::mentions,
     due::{Due, Why},
 };
-use crate::xds::{Resource, Witness};
+use crate::xds::{Resource, ResourceType, Witness};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
@@ -26,12 +27,14 @@ pub(in crate::xds) struct Verdict {
 }
 
 /// What a rejection is about.
-struct Blame {
-    names: Vec<Arc<str>>,
+pub(super) struct Blame {
+    pub(super) names: Vec<Arc<str>>,
     /// The client says so.
-    named: bool,
+    pub(super) named: bool,
     /// That is certain. What is not is shown as rejected, and not ruled upon.
     certain: bool,
+    /// What else the client may have taken nothing of.
+    pub(super) beside: Vec<Arc<str>>,
 }
 
 impl Subscription {
@@ -56,12 +59,17 @@ impl Subscription {
                 ..Verdict::default()
             });
         };
+        let blame = blame(self.kind, &in_flight, error);
+        self.doubt(&in_flight, &blame);
         let Blame {
             names: blamed,
-            named,
             certain,
-        } = blame(&in_flight, error);
-        self.doubt(&in_flight, &blamed, named);
+            named,
+            ..
+        } = blame;
+        if named && selects(self.kind) {
+            self.use_beside(&in_flight.resources, &blamed);
+        }
         if let Some(beats) = &mut self.beats {
             beats.reject();
         }
@@ -88,7 +96,7 @@ impl Subscription {
             let rejection = Rejection {
                 version: sent.version().clone(),
                 error: Some(error.clone()),
-                waves: in_flight.waves,
+                waves: in_flight.waves.and(in_flight.mends),
             };
             self.rejected.insert(name.clone(), rejection);
             if certain && sent.fate().reject(by, error) {
@@ -102,6 +110,18 @@ impl Subscription {
             fresh,
             ruled,
         })
+    }
+
+    /// Notes that the client uses all of a response but for some.
+    fn use_beside(&mut self, resources: &[Arc<Resource>], blamed: &[Arc<str>]) {
+        let blamed: HashSet<_> = blamed.iter().collect();
+        let mut walk = self.entries.walk();
+        for resource in resources {
+            let entry = walk.to(resource.name());
+            if let Some(entry) = entry.filter(|entry| !blamed.contains(entry.name())) {
+                entry.use_untaken();
+            }
+        }
     }
 
     /// Gives what has become good again by it.
@@ -131,20 +151,26 @@ impl Subscription {
     }
 }
 
+/// Whether clients use what is right of a response beside what they reject by name.
+fn selects(kind: ResourceType) -> bool {
+    matches!(kind, ResourceType::Cluster | ResourceType::Listener)
+}
+
 /// What a rejection is about.
-fn blame(sent: &InFlight, error: &str) -> Blame {
+fn blame(kind: ResourceType, sent: &InFlight, error: &str) -> Blame {
     let resources = sent.resources.iter();
     let names = resources.clone().map(|resource| resource.name());
-    let all = || names.clone().chain(sent.removed.iter());
-    let named: Vec<_> = all()
-        .filter(|name| mentions(error, name))
-        .cloned()
-        .collect();
+    let all = || names.clone().chain(sent.removed.iter()).cloned();
+    let (named, mut beside): (Vec<_>, Vec<_>) = all().partition(|name| mentions(error, name));
     if !named.is_empty() {
+        if selects(kind) {
+            beside.clear();
+        }
         return Blame {
             names: named,
             named: true,
             certain: true,
+            beside,
         };
     }
     // In a full list what is not new was taken before.
@@ -155,7 +181,7 @@ fn blame(sent: &InFlight, error: &str) -> Blame {
             let whole = whole.map(|resource| resource.name());
             let mut suspects: Vec<_> = whole.chain(sent.removed.iter()).cloned().collect();
             if suspects.is_empty() {
-                suspects.extend(all().cloned());
+                suspects.extend(all());
             }
             suspects
         }
@@ -167,5 +193,6 @@ fn blame(sent: &InFlight, error: &str) -> Blame {
         names: suspects,
         named: false,
         certain,
+        beside: Vec::new(),
     }
 }

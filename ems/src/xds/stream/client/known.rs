@@ -40,6 +40,8 @@ pub(super) struct Known {
     pub(super) doubted: BTreeSet<String>,
     /// Rejected and not sent anything else since.
     pub(super) refused: BTreeSet<String>,
+    /// Of these it had an older version then.
+    pub(super) behind: BTreeSet<String>,
     /// What was sent last on this stream, whether rejected or not.
     pub(super) sent: BTreeMap<String, Option<String>>,
 }
@@ -94,6 +96,11 @@ impl Known {
             }
             let (has, until) = self.before.remove(&name).unwrap_or_default();
             let has = has.filter(|_| until.is_none_or(|until| until > now));
+            if has.is_some() || self.took.contains_key(&name) {
+                self.behind.insert(name.clone());
+            } else {
+                self.behind.remove(&name);
+            }
             match has {
                 Some(has) => drop(self.has.insert(name.clone(), has)),
                 None => drop(self.has.remove(&name)),

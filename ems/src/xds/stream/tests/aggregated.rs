@@ -137,6 +137,30 @@ fn what_is_withheld_is_bounded() {
     assert_eq!(driver.stream.backlog(), 0);
 }
 
+/// Also where what waits for the rejected route is itself waited for.
+#[test]
+fn what_is_withheld_of_several_types_is_bounded() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    let all: Vec<_> = (0..=WITHHELD).map(|n| format!("cds:c{n:04}=1")).collect();
+    driver.run(&format!("write eds:X=1 rds:r=1 {}", all.join(" ")));
+    for line in ["cds", "cds ack", "eds +X", "eds ack", "rds +r", "rds ack"] {
+        driver.run(line);
+    }
+    driver.run("write rds:r=2");
+    driver.run("rds nack:bad");
+    assert!(driver.run("write eds:-X").is_empty());
+    for n in 0..WITHHELD - 1 {
+        assert!(driver.run(&format!("write cds:-c{n:04}")).is_empty());
+    }
+    assert_eq!(driver.stream.backlog(), WITHHELD);
+    let last = driver.run(&format!("write cds:-c{WITHHELD:04}"));
+    assert_eq!(last, ["eds -X"]);
+    assert!(driver.run("eds ack").is_empty(), "there is room again");
+    let last = driver.run(&format!("write cds:-c{:04}", WITHHELD - 1));
+    assert_eq!(last.join("").matches('-').count(), WITHHELD + 1);
+    assert_eq!(driver.stream.backlog(), 0);
+}
+
 /// What goes on changing holds up nobody for ever: listeners go once the clusters of their time were taken, and clusters
 /// once the endpoints of theirs are gone, whatever has come since.
 #[test]
@@ -168,6 +192,22 @@ fn what_goes_on_changing_does_not_hold_up_others() {
         "write cds:-x =>",
         "write eds:a=3 =>",
         "eds ack => cds -x; eds a=3",
+    ]);
+    // Also where each is rejected.
+    check(&[
+        "write cds:a=1 =>",
+        "cds => cds a=1",
+        "cds ack =>",
+        "lds => lds",
+        "lds ack =>",
+        "write cds:a=2 => cds a=2",
+        "write cds:a=3 =>",
+        "cds nack:a_is_bad => cds a=3",
+        "write cds:a=4 lds:l=4 =>",
+        "write cds:a=5 =>",
+        "cds nack:a_is_bad => cds a=5",
+        "write cds:a=6 =>",
+        "cds nack:a_is_bad => cds a=6; lds l=4",
     ]);
 }
 
@@ -223,6 +263,39 @@ fn what_was_missed_keeps_its_order() {
         "write rds:r=2 =>",
         "cds +* a=1 => cds -a",
         "rds +r r=1 => rds r=2",
+    ]);
+    // Envoy says of all types at once what it has: nothing is removed while its routes may point there.
+    check(&[
+        "write cds:Y=1 rds:r=Y =>",
+        "cds +* X=1 & rds +r r=X => cds Y=1",
+        "cds ack => rds r=Y",
+        "rds ack => cds -X",
+    ]);
+    // What is sent for one reason may be what the stream is about to hear of for another.
+    check(&[
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +r => rds r=X",
+        "rds ack =>",
+        "write cds:Z=1 => cds Z=1",
+        "cds ack & write cds:Y=1 cds:-X rds:r=Y => cds Y=1",
+        "cds ack => rds r=Y",
+        "rds ack => cds -X",
+    ]);
+}
+
+/// What changes after something was asked for, and may point at it, comes after it.
+#[test]
+fn what_was_asked_for_comes_first() {
+    check(&[
+        "write cds:a=1 cds:c=1 rds:r=1 =>",
+        "cds +a => cds a=1",
+        "rds +r => rds r=1",
+        "rds ack =>",
+        "cds +c =>",
+        "write rds:r=c =>",
+        "cds ack => cds c=1; rds r=c",
     ]);
 }
 

@@ -13,8 +13,21 @@ const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 enum Step {
     /// Names of types are written, or removed, at once; the news may be lost but for that there were some.
     Write(Vec<(usize, usize, bool)>, bool),
-    /// What is in flight of a type is taken, or rejected by name.
-    Answer(usize, bool),
+    /// What is in flight of a type is answered.
+    Answer(usize, Answer),
+    /// The client comes back on a new stream, and says what it has.
+    Reconnect,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Take,
+    /// All that is new in it is wrong, says the client.
+    RejectAll,
+    /// The first of that.
+    RejectOne,
+    /// Something is wrong; it took nothing.
+    Reject,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -23,7 +36,20 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (prop::collection::vec(one, 1..5), prop::bool::weighted(0.1))
             .prop_map(|(writes, lost)| Step::Write(writes, lost)),
-        4 => (kind, prop::bool::weighted(0.9)).prop_map(|(kind, taken)| Step::Answer(kind, taken)),
+        4 => (kind, answer()).prop_map(|(kind, answer)| Step::Answer(kind, answer)),
+        1 => prop::bool::weighted(0.2).prop_map(|back| match back {
+            true => Step::Reconnect,
+            false => Step::Write(Vec::new(), true),
+        }),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    prop_oneof![
+        20 => Just(Answer::Take),
+        1 => Just(Answer::RejectAll),
+        1 => Just(Answer::RejectOne),
+        1 => Just(Answer::Reject),
     ]
 }
 
@@ -38,10 +64,13 @@ struct World {
     answered: BTreeMap<Key, u64>,
     /// What the client has.
     has: BTreeMap<Key, u64>,
-    /// What is new in the responses that it has not answered.
+    /// What it asked for, and was not answered: that comes at once.
+    asked: BTreeSet<Key>,
+    /// What it has not answered.
     open: BTreeMap<ResourceType, Open>,
 }
 
+/// What a response would change at the client.
 #[derive(Default)]
 struct Open {
     nonce: u64,
@@ -71,6 +100,7 @@ impl World {
             sent: BTreeMap::new(),
             answered: BTreeMap::new(),
             has: BTreeMap::new(),
+            asked: BTreeSet::new(),
             open: BTreeMap::new(),
         }
     }
@@ -115,24 +145,72 @@ impl World {
                 self.driver.run(&words.join(" "));
                 self.receive();
             }
-            Step::Answer(kind, taken) => self.answer(ResourceType::ALL[*kind], *taken),
+            Step::Answer(kind, answer) => self.answer(ResourceType::ALL[*kind], *answer),
+            Step::Reconnect => self.reconnect(),
         }
     }
 
-    fn answer(&mut self, kind: ResourceType, taken: bool) {
-        let Some(open) = self.open.remove(&kind) else {
+    /// By delta only: otherwise nobody can say what it has.
+    fn reconnect(&mut self) {
+        if self.driver.mode == Mode::Sotw {
+            return;
+        }
+        self.open.clear();
+        self.sent = self.has.clone();
+        self.answered = self.has.clone();
+        for kind in ResourceType::ALL {
+            let returns = self.has.keys().any(|key| key.0 == kind);
+            let all = matches!(short(kind), "cds" | "lds");
+            let keys = NAMES.map(|name| (kind, name)).into_iter();
+            let news = keys.filter(|key| !self.has.contains_key(key));
+            self.asked.retain(|key| key.0 != kind);
+            self.asked.extend(news.filter(|_| !all || !returns));
+        }
+        self.driver.stream = self.driver.new_stream();
+        let request = |kind| {
+            let names = match short(kind) {
+                "cds" | "lds" => "+*",
+                _ => "+n1 +n2 +n3",
+            };
+            let has = self.has.iter().filter(|(key, _)| key.0 == kind);
+            let has = has.map(|((_, name), version)| format!("{name}={version}"));
+            let has = has.collect::<Vec<_>>().join(" ");
+            format!("{} {names} {has}", short(kind))
+        };
+        let all = ResourceType::ALL.map(request).join(" & ");
+        self.driver.run(&all);
+        self.receive();
+    }
+
+    fn answer(&mut self, kind: ResourceType, answer: Answer) {
+        let Some(Open { new, gone, .. }) = self.open.remove(&kind) else {
             return;
         };
-        let mut word = "ack".to_owned();
-        if !taken && !open.new.is_empty() {
-            let names: Vec<_> = open.new.iter().map(|((_, name), _)| *name).collect();
-            word = format!("nack:{}", names.join("_"));
-        } else {
-            self.has.extend(open.new.iter().copied());
+        // Nothing could be wrong with what is gone.
+        let answer = if new.is_empty() { Answer::Take } else { answer };
+        let wrong = match answer {
+            Answer::Take => 0,
+            Answer::RejectOne => 1,
+            Answer::RejectAll | Answer::Reject => new.len(),
+        };
+        let (wrong, beside) = new.split_at(wrong);
+        let names: Vec<_> = wrong.iter().map(|((_, name), _)| *name).collect();
+        let word = match answer {
+            Answer::Take => "ack".to_owned(),
+            Answer::Reject => "nack".to_owned(),
+            Answer::RejectOne | Answer::RejectAll => format!("nack:{}", names.join("_")),
+        };
+        // Clusters and listeners are taken also beside something that is wrong.
+        let selects = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
+        if answer == Answer::Take || selects && answer != Answer::Reject {
+            self.has.extend(beside.iter().copied());
+            self.has.retain(|key, _| !gone.contains(key));
+            self.answered.extend(beside.iter().copied());
         }
-        // Also beside what is rejected by name.
-        self.has.retain(|key, _| !open.gone.contains(key));
-        self.answered.extend(open.new);
+        // If nobody knows what is at fault, that is an answer only for one alone.
+        if answer != Answer::Reject || new.len() == 1 {
+            self.answered.extend(wrong.iter().copied());
+        }
         let names = match (self.driver.mode, short(kind)) {
             (Mode::Delta, _) | (_, "cds" | "lds") => "",
             (Mode::Sotw, _) => " n1 n2 n3",
@@ -157,7 +235,7 @@ impl World {
             for resource in &**response.resources {
                 let (key, version) = (key(resource.name()), resource.version().parse().unwrap());
                 listed.insert(key);
-                if self.sent.get(&key).is_none_or(|sent| *sent < version) {
+                if self.has.get(&key) != Some(&version) {
                     open.new.push((key, version));
                 }
             }
@@ -168,13 +246,23 @@ impl World {
                 open.gone.extend(has.filter(|key| !listed.contains(key)));
             }
             for (key, wave) in &open.new {
-                self.check_made(*key, *wave);
+                // What is tried apart came in its order the first time.
+                let first = self.sent.get(key).is_none_or(|sent| sent < wave);
+                if !self.asked.remove(key) && first {
+                    self.check_made(*key, *wave);
+                }
             }
             for key in &open.gone {
+                self.asked.remove(key);
+            }
+            for key in open.gone.iter().filter(|key| self.has.contains_key(key)) {
                 self.check_unused(*key);
             }
             // Of one response all is judged before any of it counts as sent.
-            self.sent.extend(open.new.iter().copied());
+            for (key, wave) in &open.new {
+                let sent = self.sent.entry(*key).or_default();
+                *sent = (*wave).max(*sent);
+            }
             let before = self.open.insert(kind, open);
             assert!(
                 before.is_none(),
@@ -228,7 +316,7 @@ impl World {
     fn finish(mut self) {
         for _ in 0..100 {
             for kind in ResourceType::ALL {
-                self.answer(kind, true);
+                self.answer(kind, Answer::Take);
             }
             if self.open.is_empty() {
                 break;
@@ -241,12 +329,19 @@ impl World {
                 assert_eq!(self.sent.get(key), Some(wave), "{key:?} was not sent");
             }
         }
-        let stream = &self.driver.stream;
-        let behind = stream.status().any(|s| s.state == State::Rejected);
-        assert!(
-            behind || stream.backlog() == 0,
-            "{stream:?} waits for nothing"
+        let mut states = self.driver.stream.status();
+        if states.any(|s| s.state == State::Rejected && s.kind != ResourceType::Endpoints) {
+            return;
+        }
+        assert_eq!(
+            self.driver.stream.backlog(),
+            0,
+            "something waits for nothing"
         );
+        for key in self.has.keys() {
+            let said = self.driver.mode == Mode::Delta || self.full(key.0);
+            assert!(!said || self.exists(*key), "{key:?} was not removed");
+        }
     }
 }
 
@@ -256,6 +351,44 @@ fn run(mode: Mode, steps: &[Step]) {
         world.step(step);
     }
     world.finish();
+}
+
+/// What was removed beside something that was rejected, came back and is removed again before that was sent.
+#[test]
+fn a_removal_that_was_not_taken_is_not_lost() {
+    let written = |writes: &[(usize, usize, bool)]| Step::Write(writes.to_vec(), false);
+    run(
+        Mode::Delta,
+        &[
+            written(&[(5, 0, true)]),
+            Step::Answer(5, Answer::Take),
+            written(&[(5, 1, true), (4, 0, true)]),
+            written(&[(5, 0, false), (0, 0, true)]),
+            Step::Answer(4, Answer::Take),
+            written(&[(5, 0, true)]),
+            Step::Answer(5, Answer::RejectAll),
+            written(&[(5, 0, false), (5, 1, false)]),
+        ],
+    );
+}
+
+/// The first that is tried of a rejected response is that something is gone: the rest is awaited all the same.
+#[test]
+fn what_is_yet_to_be_tried_is_awaited() {
+    let written = |writes: &[(usize, usize, bool)]| Step::Write(writes.to_vec(), false);
+    run(
+        Mode::Delta,
+        &[
+            written(&[(0, 1, true), (0, 2, true)]),
+            Step::Answer(0, Answer::Take),
+            written(&[(1, 0, true), (0, 2, true)]),
+            Step::Answer(0, Answer::RejectAll),
+            Step::Answer(1, Answer::Take),
+            written(&[(1, 0, true), (0, 1, true)]),
+            Step::Reconnect,
+            Step::Answer(0, Answer::Reject),
+        ],
+    );
 }
 
 proptest! {

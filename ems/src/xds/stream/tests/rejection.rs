@@ -90,6 +90,46 @@ fn suspects_are_tried_apart() {
     );
 }
 
+/// Envoy hands out routes and endpoints that came together name by name, and stops at the first that fails: what came with it
+/// goes once more. Of clusters and listeners it takes what is right.
+#[test]
+fn what_came_with_something_wrong_goes_again() {
+    check(&[
+        "write rds:a=1 rds:b=1 rds:c=1 =>",
+        "rds +a +b +c +x => rds a=1 b=1 c=1 -x",
+        "rds nack:b_is_wrong => rds -x",
+        "rds ack => rds a=1 c=1",
+        "rds nack:c_is_wrong => rds a=1",
+        "rds ack =>",
+        "lost =>",
+    ]);
+    super::check(
+        Mode::Sotw,
+        &[
+            "write eds:a=1 eds:b=1 =>",
+            "eds a b => eds a=1 b=1",
+            "eds nack:b_is_wrong a b => eds a=1",
+            "eds ack a b =>",
+        ],
+    );
+    check(&[
+        "write lds:a=1 lds:b=1 =>",
+        "lds +a +b => lds a=1 b=1",
+        "lds nack:b_is_wrong =>",
+    ]);
+    // Nothing is removed under it meanwhile.
+    check(&[
+        "write cds:X=1 rds:a=X rds:b=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +a +b => rds a=X b=X",
+        "rds ack =>",
+        "write cds:-X rds:a=Y rds:b=Y => rds a=Y b=Y",
+        "rds nack:a_is_wrong -a => rds b=Y",
+        "rds ack => cds -X",
+    ]);
+}
+
 /// A client that takes nothing is not sent everything one by one.
 #[test]
 fn trials_are_bounded() {
@@ -253,7 +293,8 @@ fn nobody_is_left_with_nothing() {
                 let words = line.split_whitespace().skip(1);
                 let request = driver.request("cds", words);
                 let mut sent = String::new();
-                for action in driver.stream.on_request(request, &view).unwrap() {
+                driver.stream.on_request(request, &view).unwrap();
+                for action in driver.stream.flush(&view) {
                     if let Action::Send(response) = action {
                         driver.nonces.insert("cds".into(), response.nonce);
                         sent += &format!("{:?}", response.resources[0]);
