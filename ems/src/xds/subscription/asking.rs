@@ -200,8 +200,7 @@ impl Subscription {
             // It may have missed any.
             Due::new(Why::Changed, Waves::until(self.wave))
         } else {
-            // What changes after it was asked for may point at it.
-            Due::new(Why::Asked, Waves::of(self.wave))
+            Due::asked(self.wave)
         }
     }
 

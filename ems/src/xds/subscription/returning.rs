@@ -61,7 +61,7 @@ impl Subscription {
         let given = view.type_version(self.kind).is_some();
         if expires || given || *version_of(self.kind, &resources, &[], view) != *version {
             let names = items.into_iter().map(|item| item.name);
-            self.mark(names, Due::new(Why::Asked, Waves::of(self.wave)));
+            self.mark(names, Due::asked(self.wave));
             return;
         }
         self.due = false;

@@ -248,7 +248,10 @@ impl World {
             for (key, wave) in &open.new {
                 // What is tried apart came in its order the first time.
                 let first = self.sent.get(key).is_none_or(|sent| sent < wave);
-                if !self.asked.remove(key) && first {
+                if self.asked.remove(key) {
+                    // Nothing was changed by that, so nothing waits for its answer.
+                    self.answered.insert(*key, *wave);
+                } else if first {
                     self.check_made(*key, *wave);
                 }
             }
