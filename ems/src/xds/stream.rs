@@ -92,7 +92,8 @@ impl Stream {
     }
 
     /// Takes a request: its verdict on an earlier response and its subscription, in this order, both always. What it asks for
-    /// goes with [`Self::flush`], once all requests were taken that are there: only then it is known what the client has.
+    /// goes with [`Self::flush`], once all requests were taken that are there: only then it is known what the client has. Only
+    /// that nobody serves a type is said at once.
     pub fn on_request(
         &mut self,
         request: Request,
@@ -209,6 +210,15 @@ impl Stream {
         let mut actions = Vec::new();
         while self.pass(view, &mut actions) {}
         actions
+    }
+
+    /// Says nothing more of the type of a request that was refused: what was asked for before is answered, and the stream ends.
+    pub fn hush(&mut self, type_url: &str) {
+        let kind = self.only.or_else(|| ResourceType::from_type_url(type_url));
+        let at = kind.and_then(|kind| self.find(kind).ok());
+        if let Some(subscription) = at.and_then(|at| self.subscriptions.get_mut(at)) {
+            subscription.hush();
+        }
     }
 
     /// How many notes it keeps of names, but for its [backlog](Self::backlog): for those who watch that a client cannot
@@ -385,9 +395,13 @@ impl Stream {
             return u64::MAX;
         }
         let all = self.subscriptions.iter().zip(plans);
-        let planned = plans.iter().flatten().map(Plan::removals).sum::<usize>();
-        let waiting = self.subscriptions.iter().map(Subscription::withheld);
-        let withheld = plan.removals() + planned + waiting.sum::<usize>();
+        // Listeners wait for nothing.
+        let waiting = all
+            .clone()
+            .filter(|(s, _)| s.kind() != ResourceType::Listener);
+        let waiting =
+            waiting.map(|(s, plan)| s.withheld() + plan.as_ref().map_or(0, Plan::removals));
+        let withheld = plan.removals() + waiting.sum::<usize>();
         let users = all.filter(|(user, _)| kind.outlives(user.kind()));
         let since = users.map(|(user, plan)| {
             // Endpoints point at nothing.

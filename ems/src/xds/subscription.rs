@@ -174,6 +174,7 @@ impl Subscription {
         let sent = self.in_flight.as_ref();
         let sent = sent.map(|sent| sent.waves.and(sent.mends));
         let waves = sent.into_iter().chain(self.resync);
+        let waves = waves.chain([self.trials.waves()]);
         waves.fold(self.dirty.waves(), Waves::and).first
     }
 
@@ -402,7 +403,11 @@ impl Subscription {
             if let Some(entry) = entry {
                 lost |= entry.sent().is_some() || entry.state == State::Waiting;
                 unasked |= !entry.asked;
-                entry.withdraw(self.mode == Mode::Delta || full);
+                entry.withdraw();
+                // The list is what tells it; else only its answer does.
+                if full {
+                    entry.lose();
+                }
             } else {
                 lost = true;
             }
@@ -443,6 +448,15 @@ impl Subscription {
             updated,
             makes,
         })
+    }
+
+    /// Says nothing more, but for what is in flight.
+    pub(super) fn hush(&mut self) {
+        self.due = false;
+        self.dirty = Dues::default();
+        self.resync = None;
+        self.refresh = Vec::new();
+        self.trials = Trials::default();
     }
 
     /// Forgets names but for some, with all that was noted of them.

@@ -131,6 +131,8 @@ impl http_body::Body for Responses {
             this.flush();
         }
         // A client that talks without pause: the others first.
+        let news = this.inbox.take(cx.waker());
+        this.news(&news);
         this.flush();
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -186,6 +188,7 @@ impl Responses {
         let (view, session) = (open.view.clone(), open.session.clone());
         let mut stream = session.stream();
         let before = self.server.hub.epoch();
+        let type_url = request.type_url.clone();
         let (actions, refusal) = match stream.on_request(request, &*view) {
             Ok(actions) => {
                 let fits = self.load.check(&actions, &stream, &self.server.limits);
@@ -194,6 +197,7 @@ impl Responses {
             Err(Refused { why, done }) => (done, Some(why)),
         };
         if let Some(why) = refusal {
+            stream.hush(&type_url);
             drop(stream);
             // The stream no longer knows what it gave up: the index has to hear of it now or never.
             self.server.hub.follow(self.id, &actions);
@@ -349,6 +353,8 @@ impl Responses {
     }
 
     fn refuse(&mut self, status: tonic::Status) {
+        // What was asked for before it is answered.
+        self.flush();
         self.server.counters.refuse();
         let node = self.open.as_ref().map(|open| open.session.node_id());
         tracing::warn!(

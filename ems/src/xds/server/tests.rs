@@ -1,4 +1,4 @@
-//! The door: who is let in.
+//! The door: who is let in; and what is said to those who are.
 
 use std::{
     convert::Infallible,
@@ -7,8 +7,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::stream;
+use envoy_types::pb::envoy::service::discovery::v3::{
+    DeltaDiscoveryRequest, DeltaDiscoveryResponse,
+};
+use futures::{StreamExt as _, stream};
 use http_body::Body as _;
+use prost::Message as _;
 
 use super::*;
 use crate::xds::memory::Memory;
@@ -17,6 +21,86 @@ fn open(server: &Arc<Server>) -> Response<Body> {
     let silent = stream::pending::<Result<Bytes, Infallible>>();
     let request = http::Request::new(Body::from_stream(silent));
     server.open(Mode::Delta, None, request)
+}
+
+/// Opens a stream of an aggregated client that says this at once, and then nothing, or nothing more.
+fn say(server: &Arc<Server>, requests: &[(ResourceType, &[&str])], goes_on: bool) -> Body {
+    let frames: Vec<_> = requests
+        .iter()
+        .map(|(kind, names)| {
+            let request = DeltaDiscoveryRequest {
+                type_url: kind.type_url().into(),
+                resource_names_subscribe: names.iter().map(ToString::to_string).collect(),
+                ..Default::default()
+            };
+            let message = request.encode_to_vec();
+            let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+            Ok(Bytes::from([&[0][..], &len, &message].concat()))
+        })
+        .collect();
+    let silent = stream::pending::<Result<Bytes, Infallible>>();
+    let all = stream::iter(frames).chain(silent.take(usize::from(goes_on)));
+    let request = http::Request::new(Body::from_stream(all));
+    server.open(Mode::Delta, None, request).into_body()
+}
+
+/// What is sent at once: the names of each response, and the status if the stream ends.
+fn hear(mut body: Body) -> Vec<String> {
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut heard, mut bytes) = (Vec::new(), Vec::new());
+    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) {
+        match frame.trailers_ref() {
+            Some(trailers) => {
+                let status = trailers[tonic::Status::GRPC_STATUS].to_str().unwrap();
+                heard.push(format!("status {status}"));
+            }
+            None => bytes.extend(frame.into_data().unwrap()),
+        }
+        // A response may be in several frames.
+        while bytes.len() >= 5 {
+            let len = u32::from_be_bytes(bytes[1..5].try_into().unwrap()) as usize;
+            if bytes.len() < 5 + len {
+                break;
+            }
+            let message: Vec<u8> = bytes.drain(..5 + len).skip(5).collect();
+            let response = DeltaDiscoveryResponse::decode(&*message).unwrap();
+            let names = response.resources.into_iter().map(|resource| resource.name);
+            let names: Vec<_> = names.chain(response.removed_resources).collect();
+            let kind = ResourceType::from_type_url(&response.type_url).unwrap();
+            heard.push(format!("{kind} {}", names.join(" ")));
+        }
+    }
+    heard
+}
+
+/// All that a client has said is heard before it is answered; what was refused takes no answer away from the rest.
+#[tokio::test]
+async fn what_is_there_is_heard_first() {
+    let (cds, eds) = (ResourceType::Cluster, ResourceType::Endpoints);
+    let limits = Limits {
+        names: 2,
+        ..Limits::default()
+    };
+    for (said, goes_on, expected) in [
+        (
+            &[(cds, &["a"][..]), (eds, &["e"]), (cds, &["b"])][..],
+            true,
+            &["cluster a b", "endpoints e"][..],
+        ),
+        (
+            &[(cds, &["a"]), (cds, &["b"])],
+            false,
+            &["cluster a b", "status 0"],
+        ),
+        (
+            &[(cds, &["a"]), (eds, &["d", "e", "f"])],
+            true,
+            &["cluster a", "status 8"],
+        ),
+    ] {
+        let server = Server::new(Arc::new(Memory::default()), limits.clone());
+        assert_eq!(hear(say(&server, said, goes_on)), expected, "{said:?}");
+    }
 }
 
 /// A stream that comes after the last ones were ended is refused at once: nobody would end it later.

@@ -71,7 +71,7 @@ pub enum Action {
     Rejected {
         /// Of this type.
         kind: ResourceType,
-        /// The resources at fault, as far as the text names them; else all that were in the response.
+        /// The resources at fault, as far as the text names them; else all that may be: what was new to the client.
         names: Vec<Arc<str>>,
         /// One of these is rejected in this version for the first time; else nothing is known now that was not before.
         fresh: bool,

@@ -64,22 +64,21 @@ impl Entry {
         self.state = State::Sent;
     }
 
-    /// Notes that there is no such thing. `told`: so that the client knows it, else it goes on with what it has.
-    pub(super) fn withdraw(&mut self, told: bool) {
+    /// Notes that there is no such thing. Until it says so the client goes on with what it has.
+    pub(super) fn withdraw(&mut self) {
         if self.sent {
             self.resource = Arc::new(Resource::remembered(self.name().clone(), Arc::default()));
         }
         self.sent = false;
-        self.has &= !told;
         self.state = State::Absent;
     }
 
-    /// Whether the client uses it without having said that it took it, if it is not in flight.
+    /// Whether the client uses it without having said that it took it. Of what came in a full list, and is answered.
     pub(super) fn is_used_untaken(&self) -> bool {
         self.has && self.state == State::Sent
     }
 
-    /// Notes that the client was told to use it no longer.
+    /// Notes that the client uses nothing of it any more.
     pub(super) fn lose(&mut self) {
         self.has = false;
     }
@@ -277,7 +276,7 @@ mod tests {
         let resource = Arc::new(Resource::new(ResourceType::Cluster, "a", b"content"));
         let mut entry = Entry::of(resource.clone(), State::Acked);
         assert_eq!(entry.sent(), Some(&resource));
-        entry.withdraw(true);
+        entry.withdraw();
         assert_eq!(entry.sent(), None);
         assert_eq!(&**entry.name(), "a");
         assert_eq!(Arc::strong_count(&resource), 1);

@@ -12,7 +12,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    Entry, InFlight, Subscription, Waves,
+    Entry, InFlight, Rejection, Subscription, Waves,
     due::{Due, Why},
     plan::{Item, Plan},
     refresh::dress,
@@ -22,6 +22,9 @@ use crate::xds::{Resource, View, stream::State};
 
 /// Responses that one rejection may bring: a client that rejects everything is not sent everything one by one.
 const MOST: u32 = 64;
+
+/// What is shown of resources that were not tried any more.
+const UNTRIED: &str = "came with others that were rejected, too many to try each apart";
 
 /// Names that are tried apart.
 #[derive(Debug, Default)]
@@ -40,6 +43,8 @@ struct Group {
     names: Vec<(Arc<str>, Tried)>,
     /// What was rejected had changes of these: until all of it was tried, the client may not have them.
     waves: Waves,
+    /// Those of what it was to mend: likewise, the client still has what was there before them.
+    mends: Waves,
 }
 
 /// What goes of a name.
@@ -53,14 +58,17 @@ enum Tried {
 
 impl Trials {
     /// Has groups tried, the last one first.
-    fn add(&mut self, groups: impl IntoIterator<Item = Vec<(Arc<str>, Tried)>>, waves: Waves) {
+    fn add<const N: usize>(&mut self, groups: [Vec<(Arc<str>, Tried)>; N], of: &InFlight) {
         if !std::mem::take(&mut self.running) {
             // Another rejection than those that the last one brought.
             self.left = MOST;
         }
         let groups = groups.into_iter().filter(|names| !names.is_empty());
-        self.groups
-            .extend(groups.map(|names| Group { names, waves }));
+        self.groups.extend(groups.map(|names| Group {
+            names,
+            waves: of.waves,
+            mends: of.mends,
+        }));
     }
 
     /// What was said of these names is said anew: a name is tried in one group only.
@@ -74,6 +82,12 @@ impl Trials {
 
     pub(super) fn is_empty(&self) -> bool {
         self.groups.is_empty()
+    }
+
+    /// The waves since which the client may not have what is yet to be tried.
+    pub(super) fn waves(&self) -> Waves {
+        let waves = self.groups.iter().map(|group| group.waves.and(group.mends));
+        waves.fold(Waves::NONE, Waves::and)
     }
 
     /// How many names there are in it.
@@ -110,7 +124,7 @@ impl Subscription {
             if resources.is_empty() && removals.is_empty() {
                 self.trials.running = false;
             } else {
-                self.trials.add([resources, removals], rejected.waves);
+                self.trials.add([resources, removals], rejected);
             }
             return;
         }
@@ -124,7 +138,7 @@ impl Subscription {
             first.clear();
         }
         let second = first.split_off(first.len() / 2);
-        self.trials.add([second, first, removals], rejected.waves);
+        self.trials.add([second, first, removals], rejected);
     }
 
     /// What was in flight was taken.
@@ -137,12 +151,16 @@ impl Subscription {
         let mut others: Option<Group> = None;
         let mut plan = None;
         if self.trials.left == 0 {
-            self.trials.groups.clear();
+            self.give_up();
         }
         while plan.is_none()
             && let Some(group) = self.trials.groups.pop()
         {
-            let Group { names, waves } = group;
+            let Group {
+                names,
+                waves,
+                mends,
+            } = group;
             let mut answers = Vec::new();
             let mut rest = Vec::new();
             for (name, tried) in names {
@@ -151,7 +169,7 @@ impl Subscription {
                         name,
                         resource,
                         due: Due::new(Why::Again, waves),
-                        mends: Waves::NONE,
+                        mends,
                         refresh: false,
                     }),
                     Standing::Other => rest.push((name, tried)),
@@ -162,9 +180,11 @@ impl Subscription {
                 let others = others.get_or_insert(Group {
                     names: Vec::new(),
                     waves,
+                    mends,
                 });
                 others.names.append(&mut rest);
                 others.waves = others.waves.and(waves);
+                others.mends = others.mends.and(mends);
             }
             // Endpoints that are to follow their cluster do so by this.
             self.dirty.retain(|name, due| {
@@ -197,6 +217,33 @@ impl Subscription {
             self.trials.groups.insert(0, others);
         }
         plan
+    }
+
+    /// Leaves the rest untried. It counts as rejected, for the client has nothing of it.
+    fn give_up(&mut self) {
+        let rest = std::mem::take(&mut self.trials.groups);
+        for Group {
+            names,
+            waves,
+            mends,
+        } in rest
+        {
+            for (name, tried) in names {
+                let entry = self.entries.get_mut(&name);
+                let open = entry.filter(|entry| entry.state == State::Sent);
+                if let (Some(entry), Tried::Version(version)) = (open, tried)
+                    && entry.sent().is_some_and(|sent| *sent.version() == version)
+                {
+                    entry.reject();
+                    let rejection = Rejection {
+                        version,
+                        error: Some(UNTRIED.into()),
+                        waves: waves.and(mends),
+                    };
+                    self.rejected.insert(name, rejection);
+                }
+            }
+        }
     }
 
     fn standing(&self, name: &Arc<str>, tried: &Tried, view: &dyn View) -> Standing {

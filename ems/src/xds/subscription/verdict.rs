@@ -9,11 +9,11 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InFlight, Rejection, Subscription,
+    InFlight, Rejection, Subscription, Waves,
     blame::mentions,
     due::{Due, Why},
 };
-use crate::xds::{Resource, ResourceType, Witness};
+use crate::xds::{Resource, ResourceType, Witness, stream::State};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
@@ -54,6 +54,9 @@ impl Subscription {
             if let Some(beats) = &mut self.beats {
                 beats.accept();
             }
+            for name in &*in_flight.removed {
+                self.gone(name);
+            }
             return Some(Verdict {
                 ruled: self.accept(&in_flight.resources),
                 ..Verdict::default()
@@ -69,6 +72,9 @@ impl Subscription {
         } = blame;
         if named && selects(self.kind) {
             self.use_beside(&in_flight.resources, &blamed);
+            for name in &*in_flight.removed {
+                self.gone(name);
+            }
         }
         if let Some(beats) = &mut self.beats {
             beats.reject();
@@ -112,6 +118,14 @@ impl Subscription {
         })
     }
 
+    /// Notes that the client took it that there is no such thing.
+    fn gone(&mut self, name: &str) {
+        let entry = self.entries.get_mut(name);
+        if let Some(entry) = entry.filter(|entry| entry.state == State::Absent) {
+            entry.lose();
+        }
+    }
+
     /// Notes that the client uses all of a response but for some.
     fn use_beside(&mut self, resources: &[Arc<Resource>], blamed: &[Arc<str>]) {
         let blamed: HashSet<_> = blamed.iter().collect();
@@ -145,6 +159,7 @@ impl Subscription {
             self.kept.forget(name);
             if let Some(rejection) = self.rejected.get_mut(name) {
                 rejection.error = None;
+                rejection.waves = Waves::NONE;
             }
         }
         ruled

@@ -46,7 +46,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn answer() -> impl Strategy<Value = Answer> {
     prop_oneof![
-        20 => Just(Answer::Take),
+        9 => Just(Answer::Take),
         1 => Just(Answer::RejectAll),
         1 => Just(Answer::RejectOne),
         1 => Just(Answer::Reject),

@@ -130,6 +130,76 @@ fn what_came_with_something_wrong_goes_again() {
     ]);
 }
 
+/// What mends a rejection goes on counting as what it mends, also if it is tried again beside something else.
+#[test]
+fn what_is_tried_again_mends_what_it_mended() {
+    let start = [
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "lds => lds",
+        "lds ack =>",
+        "rds +q +r => rds r=X -q",
+        "rds ack =>",
+        "write cds:-X rds:r=Y => rds r=Y",
+        "rds nack:r_is_bad =>",
+        "write rds:q=1 rds:r=Z => rds q=1 r=Z",
+    ];
+    let with = |lines: &[&'static str]| check(&[&start, lines].concat());
+    with(&[
+        "rds nack:q_is_bad => rds r=Z",
+        "write lds:l=1 => lds l=1",
+        "rds ack => cds -X",
+    ]);
+    with(&[
+        "rds nack:bad => rds q=1",
+        "rds ack => rds r=Z",
+        "write lds:l=1 => lds l=1",
+        "rds nack:bad =>",
+        "write rds:r=W => rds r=W",
+        "rds ack => cds -X",
+    ]);
+    // That it is gone was not taken either.
+    check(&[
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +q +r => rds r=X -q",
+        "rds ack =>",
+        "write rds:-r rds:q=1 => rds q=1 -r",
+        "write rds:r=Y cds:-X =>",
+        "rds nack:bad => rds r=Y",
+        "rds nack:bad =>",
+        "write rds:r=Z => rds r=Z",
+        "rds ack => cds -X",
+    ]);
+}
+
+/// Where a client names what is wrong of so much that it is not tried to the end, the rest counts as rejected.
+#[test]
+fn what_is_not_tried_is_rejected() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    let names: Vec<_> = (0..100).map(|n| format!("n{n:02}")).collect();
+    let write: Vec<_> = names.iter().map(|name| format!("rds:{name}=1")).collect();
+    driver.run(&format!("write {}", write.join(" ")));
+    driver.run("rds +*");
+    let mut named = 0;
+    while !driver
+        .run(&format!("rds nack:{}_is_wrong", names[named]))
+        .is_empty()
+    {
+        named += 1;
+    }
+    assert_eq!(named, 64);
+    let states = driver.states();
+    assert_eq!(
+        states.matches("=Rejected(").count(),
+        names.len(),
+        "{states}"
+    );
+    assert_eq!(states.matches("too many to try").count(), names.len() - 65);
+}
+
 /// A client that takes nothing is not sent everything one by one.
 #[test]
 fn trials_are_bounded() {
