@@ -142,8 +142,10 @@ impl Client {
             .collect();
         for (kind, name, version) in &writes {
             if *version == 0 && self.mode == Mode::Sotw {
-                // The client is not told, but what comes back is sent.
-                self.known[*kind].excused.insert(name.clone());
+                // The client is not told, but what comes back is sent, and nobody keeps alive what was before.
+                let known = &mut self.known[*kind];
+                known.excused.insert(name.clone());
+                known.keeps.remove(name);
             }
         }
         self.memory.write(|write| {

@@ -61,6 +61,8 @@ struct World {
     /// When each name was written, and whether it was there from then on.
     written: BTreeMap<Key, Vec<(u64, bool)>>,
     sent: BTreeMap<Key, u64>,
+    /// What it was told is gone, and nothing since.
+    told_gone: BTreeSet<Key>,
     answered: BTreeMap<Key, u64>,
     /// What the client has.
     has: BTreeMap<Key, u64>,
@@ -98,6 +100,7 @@ impl World {
             wave: 0,
             written: BTreeMap::new(),
             sent: BTreeMap::new(),
+            told_gone: BTreeSet::new(),
             answered: BTreeMap::new(),
             has: BTreeMap::new(),
             asked: BTreeSet::new(),
@@ -156,6 +159,7 @@ impl World {
             return;
         }
         self.open.clear();
+        self.told_gone.clear();
         self.sent = self.has.clone();
         self.answered = self.has.clone();
         for kind in ResourceType::ALL {
@@ -258,11 +262,15 @@ impl World {
             for key in &open.gone {
                 self.asked.remove(key);
             }
-            for key in open.gone.iter().filter(|key| self.has.contains_key(key)) {
-                self.check_unused(*key);
+            for key in &open.gone {
+                // If it did not take that the first time, that comes again.
+                if self.told_gone.insert(*key) && self.has.contains_key(key) {
+                    self.check_unused(*key);
+                }
             }
             // Of one response all is judged before any of it counts as sent.
             for (key, wave) in &open.new {
+                self.told_gone.remove(key);
                 let sent = self.sent.entry(*key).or_default();
                 *sent = (*wave).max(*sent);
             }
@@ -303,8 +311,10 @@ impl World {
         let (gone_at, _) = self.last(key, u64::MAX).unwrap();
         for (user, has) in &self.has {
             let said = self.driver.mode == Mode::Delta || self.full(user.0);
-            let (at, there) = self.last(*user, gone_at).unwrap_or_default();
-            let silent = !(said || there && self.exists(*user));
+            let (at, _) = self.last(*user, gone_at).unwrap_or_default();
+            // Where there are no words for it that something is gone, a client may use it for ever.
+            let writes = self.written.get(user).into_iter().flatten();
+            let silent = !said && { writes }.any(|(when, there)| *when >= at && !there);
             if !key.0.outlives(user.0) || silent || user.0 == ResourceType::Endpoints {
                 continue;
             }

@@ -158,6 +158,22 @@ fn another_version_of_a_suspect_is_not_tried() {
     );
 }
 
+/// By state of the world nobody hears that a route is gone; what it comes back as may be rejected, and is not what it was.
+#[test]
+fn what_is_gone_without_a_word_is_not_kept_alive() {
+    run(
+        Mode::Sotw,
+        &[
+            Step::Write(vec![(3, 3, VERSIONS)]),
+            Step::Ask(3, vec![], vec![], With::Nothing),
+            Step::Answer(3, With::Ack),
+            Step::Write(vec![(3, 3, 0)]),
+            Step::Write(vec![(3, 3, 2)]),
+            Step::Answer(3, With::Nack),
+        ],
+    );
+}
+
 /// Endpoints follow clusters that go again because the client rejected that they were refreshed.
 #[test]
 fn clusters_of_a_rejected_refresh_bring_their_endpoints() {
