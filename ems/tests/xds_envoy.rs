@@ -12,7 +12,10 @@ mod fixture;
 
 use std::time::Duration;
 
-use ems::xds::{Resource, ResourceType, limits::Limits, stream::State};
+use ems::{
+    serve::network::listen,
+    xds::{Resource, ResourceType, limits::Limits, stream::State},
+};
 use envoy_types::pb::{
     envoy::{
         config::{
@@ -29,8 +32,22 @@ use envoy_types::pb::{
                 lb_endpoint::HostIdentifier,
             },
             listener::v3::{Filter, FilterChain, Listener, filter::ConfigType},
+            route::v3::{
+                Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
+                route_action::ClusterSpecifier as RouteTo, route_match::PathSpecifier,
+            },
         },
-        extensions::filters::network::tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+        extensions::filters::{
+            http::router::v3::Router,
+            network::{
+                http_connection_manager::v3::{
+                    HttpConnectionManager, HttpFilter, Rds,
+                    http_connection_manager::RouteSpecifier,
+                    http_filter::ConfigType as HttpFilterConfig,
+                },
+                tcp_proxy::v3::{TcpProxy, tcp_proxy::ClusterSpecifier},
+            },
+        },
     },
     google::protobuf::{self, Any},
 };
@@ -119,10 +136,7 @@ fn listener(port: u16, cluster: &str) -> Vec<u8> {
         filter_chains: vec![FilterChain {
             filters: vec![Filter {
                 name: "tcp".into(),
-                config_type: Some(ConfigType::TypedConfig(Any {
-                    type_url: TcpProxy::type_url(),
-                    value: proxy.encode_to_vec(),
-                })),
+                config_type: Some(ConfigType::TypedConfig(any(&proxy))),
             }],
             ..Default::default()
         }],
@@ -170,6 +184,23 @@ static_resources:
             ))
         })
         .unwrap()
+    }
+
+    /// The next one at its place, with the same resources.
+    fn again(&self) -> Self {
+        let mut listener = None;
+        within(SOON, "the place of the last one", || {
+            listener = listen(self.address).ok();
+            listener.is_some()
+        })
+        .unwrap();
+        let memory = self.memory.clone();
+        Self::at(
+            listener.unwrap(),
+            memory,
+            Limits::default(),
+            fixture::roomy(),
+        )
     }
 
     fn rejected(&self) -> Vec<String> {
@@ -255,11 +286,26 @@ async fn check(api: &str) {
         pushes + 1,
         "a rejected cluster was sent again"
     );
-    fixture.put(&[(ResourceType::Cluster, "bad", cluster("bad", 1))]);
+    fixture.put(&[
+        (ResourceType::Cluster, "bad", cluster("bad", 1)),
+        (ResourceType::Endpoints, "bad", endpoints("bad", 7006)),
+    ]);
     within(SOON, "the repaired cluster is taken", || {
-        fixture.rejected().is_empty()
+        fixture.rejected().is_empty() && envoy.sends_to("bad", 7006)
     })
     .unwrap();
+
+    // No timeout at all: Envoy names the cluster, by its whole text, and takes nothing either.
+    fixture.put(&[
+        (ResourceType::Cluster, "bad", cluster("bad", 0)),
+        (ResourceType::Cluster, "better", cluster("better", 1)),
+        (ResourceType::Endpoints, "better", endpoints("better", 7007)),
+    ]);
+    within(SOON, "what is better", || envoy.sends_to("better", 7007)).unwrap();
+    within(SOON, "the rejection", || fixture.rejected().len() == 1).unwrap();
+    let rejected = fixture.rejected();
+    assert!(rejected[0].starts_with("bad: "), "{rejected:?}");
+    assert!(rejected[0].contains("Proto constraint"), "{rejected:?}");
 }
 
 /// Endpoints that came together with some that are wrong, which Envoy's words name: it hands them out one by one and stops
@@ -294,6 +340,116 @@ async fn delta_beside_something_wrong() {
             "{rejected:?}"
         );
     }
+}
+
+fn web(route: &str) -> Vec<u8> {
+    let router = HttpFilter {
+        name: "router".into(),
+        config_type: Some(HttpFilterConfig::TypedConfig(any(&Router::default()))),
+        ..Default::default()
+    };
+    let manager = HttpConnectionManager {
+        stat_prefix: "web".into(),
+        route_specifier: Some(RouteSpecifier::Rds(Rds {
+            config_source: ads(),
+            route_config_name: route.into(),
+        })),
+        http_filters: vec![router],
+        ..Default::default()
+    };
+    let filter = Filter {
+        name: "http".into(),
+        config_type: Some(ConfigType::TypedConfig(any(&manager))),
+    };
+    let listener = Listener {
+        name: "web".into(),
+        address: socket(0),
+        filter_chains: vec![FilterChain {
+            filters: vec![filter],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    listener.encode_to_vec()
+}
+
+fn any<M: Message + Name>(message: &M) -> Any {
+    Any {
+        type_url: M::type_url(),
+        value: message.encode_to_vec(),
+    }
+}
+
+fn route(name: &str, cluster: &str) -> Vec<u8> {
+    let everything = Route {
+        r#match: Some(RouteMatch {
+            path_specifier: Some(PathSpecifier::Prefix("/".into())),
+            ..Default::default()
+        }),
+        action: Some(Action::Route(RouteAction {
+            cluster_specifier: Some(RouteTo::Cluster(cluster.into())),
+            ..Default::default()
+        })),
+        ..Default::default()
+    };
+    let route = RouteConfiguration {
+        name: name.into(),
+        virtual_hosts: vec![VirtualHost {
+            name: "all".into(),
+            domains: vec!["*".into()],
+            routes: vec![everything],
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    route.encode_to_vec()
+}
+
+/// A cluster was replaced by another while the client was away. It says of all types at once what it has, so its routes are
+/// known before the old cluster is removed: that comes apart, once they point at the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delta_back_after_a_replacement() {
+    let dir = WorkDir::new("xds-back").unwrap();
+    let fixture = Fixture::new(Limits::default()).await;
+    fixture.put(&[
+        (ResourceType::Cluster, "one", static_cluster("one")),
+        (ResourceType::Cluster, "old", static_cluster("old")),
+        (ResourceType::Listener, "web", web("route")),
+        (ResourceType::Route, "route", route("route", "old")),
+    ]);
+    let envoy = fixture.envoy(&dir, "DELTA_GRPC");
+    let routes = |fixture: &Fixture| {
+        let nodes = fixture.server.nodes().list();
+        let resources = nodes.into_iter().flat_map(|node| node.resources);
+        let taken = resources.filter(|resource| resource.state == State::Acked);
+        taken
+            .filter(|resource| resource.kind == ResourceType::Route)
+            .count()
+    };
+    within(SOON, "the route", || routes(&fixture) == 1).unwrap();
+
+    fixture.leave(Duration::ZERO).await;
+    fixture.write(|write| {
+        let new = static_cluster("new");
+        write.put(
+            ResourceType::Cluster,
+            Resource::new(ResourceType::Cluster, "new", &new),
+        );
+        write.remove(ResourceType::Cluster, "old");
+        let route = route("route", "new");
+        write.put(
+            ResourceType::Route,
+            Resource::new(ResourceType::Route, "route", &route),
+        );
+    });
+    let fixture = fixture.again();
+    within(SOON, "the new cluster instead of the old one", || {
+        envoy.has_cluster("new") && !envoy.has_cluster("old")
+    })
+    .unwrap();
+    let pushes = |kind| fixture.server.counters().totals(kind).pushes;
+    assert_eq!(pushes(ResourceType::Route), 1);
+    assert_eq!(pushes(ResourceType::Cluster), 2, "the old one went apart");
 }
 
 /// "The TTL setting allows Envoy to remove a set of resources after a specified period of time if contact with the

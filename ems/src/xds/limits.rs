@@ -21,6 +21,9 @@ pub struct Limits {
     pub request_bytes: usize,
     /// How long a stream may take to say anything: until then it has a place and no node that could be blamed for it.
     pub first_request: Duration,
+    /// How long a client that comes back on an aggregated stream has to say of all types what it has, before it is told
+    /// what it missed of any. Envoy (1.40) sends its first request apart, and all others a moment later.
+    pub settle: Duration,
 }
 
 impl Default for Limits {
@@ -35,6 +38,7 @@ impl Default for Limits {
             name_bytes: 1_024,
             request_bytes: 4 * 1024 * 1024,
             first_request: Duration::from_secs(60),
+            settle: Duration::from_millis(50),
         }
     }
 }

@@ -100,7 +100,9 @@ struct InFlight {
     makes: bool,
     resources: Arc<[Arc<Resource>]>,
     removed: Arc<[Arc<str>]>,
-    /// In a full list: what is new in it, if anything is.
+    /// It is a full list.
+    full: bool,
+    /// In that: what is new, sorted, if anything is.
     updated: Vec<Arc<str>>,
 }
 
@@ -487,6 +489,7 @@ impl Subscription {
             nonce,
             waves,
             mends,
+            full: self.is_full(),
             // What is yet to be tried is not with the client either.
             makes: batch.makes || !self.trials.is_empty(),
             resources: batch.resources.list().clone(),

@@ -10,11 +10,20 @@ use ems::{
         server::Server,
     },
 };
-use tokio::sync::watch;
+use tokio::{net::TcpListener, sync::watch};
+
+/// Terms under which everybody is let in.
+pub(crate) fn roomy() -> Terms {
+    Terms {
+        places: 1_000,
+        admission: None,
+        keepalive: Keepalive::default(),
+    }
+}
 
 /// Gone with the test.
 pub(crate) struct Fixture {
-    memory: Memory,
+    pub(crate) memory: Memory,
     pub(crate) server: Arc<Server>,
     pub(crate) address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -22,18 +31,16 @@ pub(crate) struct Fixture {
 
 impl Fixture {
     pub(crate) async fn new(limits: Limits) -> Self {
-        let terms = Terms {
-            places: 1_000,
-            admission: None,
-            keepalive: Keepalive::default(),
-        };
-        Self::on(limits, terms).await
+        Self::on(limits, roomy()).await
     }
 
     pub(crate) async fn on(limits: Limits, terms: Terms) -> Self {
-        let memory = Memory::default();
+        let free = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self::at(free, Memory::default(), limits, terms)
+    }
+
+    pub(crate) fn at(listener: TcpListener, memory: Memory, limits: Limits, terms: Terms) -> Self {
         let server = Server::new(Arc::new(memory.clone()), limits);
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let services = tonic::service::Routes::from(server.router());

@@ -65,6 +65,8 @@ pub(super) struct Responses {
     load: Load,
     /// Something happened, so there may be something to send.
     owed: bool,
+    /// Until then nothing is said: the client comes back, and has yet to say what it has.
+    settling: Option<Pin<Box<Sleep>>>,
     /// Encoded, not yet taken. One response per type at most.
     out: VecDeque<Bytes>,
     end: Option<tonic::Status>,
@@ -110,6 +112,7 @@ impl http_body::Body for Responses {
                     continue;
                 }
                 Poll::Ready(None) => {
+                    this.settling = None;
                     this.flush();
                     this.end = Some(tonic::Status::ok(""));
                     continue;
@@ -121,10 +124,13 @@ impl http_body::Body for Responses {
                 this.tick();
                 continue;
             }
-            // All that is there was heard before anything is said: what a client has that comes back is in several
-            // requests, and what it is sent for one of them may be new to the stream.
+            if this.settled(cx) {
+                this.settling = None;
+            }
+            // All that is there was heard before anything is said: what a client is sent for one request may be new to the
+            // stream.
             let news = this.inbox.take(cx.waker());
-            if news.is_empty() && !this.owed {
+            if news.is_empty() && (!this.owed || this.settling.is_some()) {
                 return Poll::Pending;
             }
             this.news(&news);
@@ -163,6 +169,7 @@ impl Responses {
             open: None,
             load: Load::default(),
             owed: false,
+            settling: None,
             out: VecDeque::new(),
             end: None,
             ended: false,
@@ -176,6 +183,9 @@ impl Responses {
             match self.identify(node.unwrap_or_default()) {
                 Ok(open) => {
                     self.open = Some(open);
+                    if self.only.is_none() && request.returns() {
+                        self.settling = Some(Box::pin(sleep(self.server.limits.settle)));
+                    }
                     self.request(Incoming {
                         node: None,
                         request,
@@ -264,7 +274,15 @@ impl Responses {
         self.owed |= !news.is_empty();
     }
 
+    fn settled(&mut self, cx: &mut Context<'_>) -> bool {
+        let settling = self.settling.as_mut();
+        settling.is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+    }
+
     fn flush(&mut self) {
+        if self.settling.is_some() {
+            return;
+        }
         let owed = std::mem::take(&mut self.owed);
         if let Some(open) = self.open.as_ref().filter(|_| owed) {
             let (view, session) = (open.view.clone(), open.session.clone());
@@ -354,6 +372,7 @@ impl Responses {
 
     fn refuse(&mut self, status: tonic::Status) {
         // What was asked for before it is answered.
+        self.settling = None;
         self.flush();
         self.server.counters.refuse();
         let node = self.open.as_ref().map(|open| open.session.node_id());

@@ -23,16 +23,26 @@ fn open(server: &Arc<Server>) -> Response<Body> {
     server.open(Mode::Delta, None, request)
 }
 
-/// Opens a stream of an aggregated client that says this at once, and then nothing, or nothing more.
-fn say(server: &Arc<Server>, requests: &[(ResourceType, &[&str])], goes_on: bool) -> Body {
+fn ask(kind: ResourceType, names: &[&str], has: &[&str]) -> DeltaDiscoveryRequest {
+    let has = has.iter().map(|name| (name.to_string(), "1".to_owned()));
+    DeltaDiscoveryRequest {
+        type_url: kind.type_url().into(),
+        resource_names_subscribe: names.iter().map(ToString::to_string).collect(),
+        initial_resource_versions: has.collect(),
+        ..Default::default()
+    }
+}
+
+/// Opens a stream of a client that says this at once, and then nothing, or nothing more.
+fn say(
+    server: &Arc<Server>,
+    only: Option<ResourceType>,
+    requests: &[DeltaDiscoveryRequest],
+    goes_on: bool,
+) -> Body {
     let frames: Vec<_> = requests
         .iter()
-        .map(|(kind, names)| {
-            let request = DeltaDiscoveryRequest {
-                type_url: kind.type_url().into(),
-                resource_names_subscribe: names.iter().map(ToString::to_string).collect(),
-                ..Default::default()
-            };
+        .map(|request| {
             let message = request.encode_to_vec();
             let len = u32::try_from(message.len()).unwrap().to_be_bytes();
             Ok(Bytes::from([&[0][..], &len, &message].concat()))
@@ -41,14 +51,14 @@ fn say(server: &Arc<Server>, requests: &[(ResourceType, &[&str])], goes_on: bool
     let silent = stream::pending::<Result<Bytes, Infallible>>();
     let all = stream::iter(frames).chain(silent.take(usize::from(goes_on)));
     let request = http::Request::new(Body::from_stream(all));
-    server.open(Mode::Delta, None, request).into_body()
+    server.open(Mode::Delta, only, request).into_body()
 }
 
 /// What is sent at once: the names of each response, and the status if the stream ends.
-fn hear(mut body: Body) -> Vec<String> {
+fn hear(body: &mut Body) -> Vec<String> {
     let mut cx = Context::from_waker(Waker::noop());
     let (mut heard, mut bytes) = (Vec::new(), Vec::new());
-    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(&mut cx) {
+    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut *body).poll_frame(&mut cx) {
         match frame.trailers_ref() {
             Some(trailers) => {
                 let status = trailers[tonic::Status::GRPC_STATUS].to_str().unwrap();
@@ -83,24 +93,54 @@ async fn what_is_there_is_heard_first() {
     };
     for (said, goes_on, expected) in [
         (
-            &[(cds, &["a"][..]), (eds, &["e"]), (cds, &["b"])][..],
+            &[
+                ask(cds, &["a"], &[]),
+                ask(eds, &["e"], &[]),
+                ask(cds, &["b"], &[]),
+            ][..],
             true,
             &["cluster a b", "endpoints e"][..],
         ),
         (
-            &[(cds, &["a"]), (cds, &["b"])],
+            &[ask(cds, &["a"], &[]), ask(cds, &["b"], &[])],
             false,
             &["cluster a b", "status 0"],
         ),
         (
-            &[(cds, &["a"]), (eds, &["d", "e", "f"])],
+            &[ask(cds, &["a"], &[]), ask(eds, &["d", "e", "f"], &[])],
             true,
             &["cluster a", "status 8"],
         ),
+        // Who leaves at once does not wait.
+        (
+            &[ask(cds, &["*"], &["a"])],
+            false,
+            &["cluster a", "status 0"],
+        ),
     ] {
         let server = Server::new(Arc::new(Memory::default()), limits.clone());
-        assert_eq!(hear(say(&server, said, goes_on)), expected, "{said:?}");
+        assert_eq!(
+            hear(&mut say(&server, None, said, goes_on)),
+            expected,
+            "{said:?}"
+        );
     }
+}
+
+/// A client that comes back is told nothing until it had the time to say of all types what it has.
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_is_heard_first() {
+    let limits = Limits::default();
+    let settle = limits.settle;
+    let server = Server::new(Arc::new(Memory::default()), limits);
+    let back = ask(ResourceType::Cluster, &["*"], &["a"]);
+    let mut body = say(&server, None, std::slice::from_ref(&back), true);
+    assert_eq!(hear(&mut body), [""; 0]);
+    tokio::time::advance(settle).await;
+    assert_eq!(hear(&mut body), ["cluster a"]);
+    // On a stream of clusters there is nothing else to be said.
+    let mut alone = say(&server, Some(ResourceType::Cluster), &[back], true);
+    assert_eq!(hear(&mut alone), ["cluster a"]);
 }
 
 /// A stream that comes after the last ones were ended is refused at once: nobody would end it later.

@@ -26,6 +26,13 @@ pub struct Request {
     pub ask: Ask,
 }
 
+impl Request {
+    /// Whether the client says what it has from an earlier stream.
+    pub fn returns(&self) -> bool {
+        matches!(&self.ask, Ask::Delta { initial, .. } if !initial.is_empty())
+    }
+}
+
 /// The subscription part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {

@@ -6,6 +6,12 @@ const ENVOYS: [&str; 2] = [
     "Error adding/updating listener(s) ",
 ];
 
+/// Whether a client says so that it took what came beside what it names. Only by these words: a resource that Envoy cannot
+/// read is named, too, if its text is in what Envoy says about it, and then it took nothing.
+pub(super) fn took_the_rest(error: &str) -> bool {
+    ENVOYS.iter().any(|words| error.starts_with(words))
+}
+
 /// Whether an error text speaks of this name. A longer name that contains it does not count, nor does a word of the
 /// explanation where it is known what is name and what is explanation.
 pub(super) fn mentions(error: &str, name: &str) -> bool {

@@ -5,9 +5,9 @@
 //! halves, and the halves of what is rejected, until one alone is rejected, which is never sent again. In a full list what
 //! the client took before stands for the other suspects, if anything does.
 //!
-//! Where its words say what is at fault, the rest may still be lost: Envoy (1.40) applies clusters and listeners beside one
-//! that is wrong, but of the other types it hands out what came together name by name and stops at the first that fails.
-//! Such a rest goes once more.
+//! Where its words say what is at fault, the rest may still be lost: Envoy (1.40) applies clusters and listeners beside those
+//! that it lists as wrong, but of the other types it hands out what came together name by name and stops at the first that
+//! fails, and of a response that it cannot read it applies nothing. Such a rest goes once more.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -162,7 +162,7 @@ impl Subscription {
                 mends,
             } = group;
             let mut answers = Vec::new();
-            let mut rest = Vec::new();
+            let (mut rest, mut asked) = (Vec::new(), Vec::new());
             for (name, tried) in names {
                 match self.standing(&name, &tried, view) {
                     Standing::Same(resource) => answers.push(Item {
@@ -173,9 +173,16 @@ impl Subscription {
                         refresh: false,
                     }),
                     Standing::Other => rest.push((name, tried)),
+                    Standing::Over if self.dirty.is_asked(&name) => asked.push(name),
                     Standing::Over => {}
                 }
             }
+            // The answer to that counts as the trial.
+            let due = Due {
+                gone: true,
+                ..Due::new(Why::Changed, waves.and(mends))
+            };
+            self.dirty.add(asked.into_iter().map(|name| (name, due)));
             if !rest.is_empty() {
                 let others = others.get_or_insert(Group {
                     names: Vec::new(),

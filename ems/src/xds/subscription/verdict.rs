@@ -1,19 +1,19 @@
 //! What a client says of the response in flight, and what that makes of the resources in it.
 //!
-//! A rejection is of a whole response. Where it says which resource is at fault, what came with that stays as it was sent,
-//! neither taken nor rejected: Envoy (1.40) applies the other clusters and listeners but notes neither their versions nor
-//! their TTLs, so it would not know a heartbeat of one. When it connects again it does not name them among what it has, and
-//! gets them. What came with something of another type [goes again](super::trial). Where it does not say, all of it is
-//! rejected and tried apart.
+//! A rejection is of a whole response. Where Envoy (1.40) lists clusters or listeners that are at fault, it applied the others
+//! but notes neither their versions nor their TTLs, so it would not know a heartbeat of one: they stay as they were sent,
+//! neither taken nor rejected. When it connects again it does not name them among what it has, and gets them. Where other
+//! words say what is at fault, what came with that [goes again](super::trial). Where none do, all of it is rejected and tried
+//! apart.
 
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
     InFlight, Rejection, Subscription, Waves,
-    blame::mentions,
+    blame::{mentions, took_the_rest},
     due::{Due, Why},
 };
-use crate::xds::{Resource, ResourceType, Witness, stream::State};
+use crate::xds::{Resource, Witness, stream::State};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ impl Subscription {
                 ..Verdict::default()
             });
         };
-        let blame = blame(self.kind, &in_flight, error);
+        let blame = blame(&in_flight, error);
         self.doubt(&in_flight, &blame);
         let Blame {
             names: blamed,
@@ -70,7 +70,7 @@ impl Subscription {
             named,
             ..
         } = blame;
-        if named && selects(self.kind) {
+        if named && took_the_rest(error) {
             self.use_beside(&in_flight.resources, &blamed);
             for name in &*in_flight.removed {
                 self.gone(name);
@@ -166,20 +166,18 @@ impl Subscription {
     }
 }
 
-/// Whether clients use what is right of a response beside what they reject by name.
-fn selects(kind: ResourceType) -> bool {
-    matches!(kind, ResourceType::Cluster | ResourceType::Listener)
-}
-
 /// What a rejection is about.
-fn blame(kind: ResourceType, sent: &InFlight, error: &str) -> Blame {
+fn blame(sent: &InFlight, error: &str) -> Blame {
     let resources = sent.resources.iter();
     let names = resources.clone().map(|resource| resource.name());
     let all = || names.clone().chain(sent.removed.iter()).cloned();
     let (named, mut beside): (Vec<_>, Vec<_>) = all().partition(|name| mentions(error, name));
     if !named.is_empty() {
-        if selects(kind) {
+        if took_the_rest(error) {
             beside.clear();
+        } else if sent.full {
+            // In a full list what is not new was taken before.
+            beside.retain(|name| sent.updated.binary_search(name).is_ok());
         }
         return Blame {
             names: named,
@@ -188,8 +186,9 @@ fn blame(kind: ResourceType, sent: &InFlight, error: &str) -> Blame {
             beside,
         };
     }
-    // In a full list what is not new was taken before.
     let suspects = match &*sent.updated {
+        // What was taken before is not at fault that something else was left out.
+        [] if sent.full => Vec::new(),
         [] => {
             // A heartbeat has nothing in it that could be wrong.
             let whole = resources.filter(|resource| !resource.is_heartbeat());

@@ -161,7 +161,7 @@ impl Known {
                 assert!(full || refresh, "{name}@{version} again: {response:?}");
                 self.until
                     .extend(resource.ttl().map(|ttl| (name.clone(), now + ttl)));
-                if self.doubted.remove(&name) {
+                if self.doubted.remove(&name) || !newer {
                     updated.push(name.clone());
                 }
                 self.has.insert(name, version);

@@ -202,9 +202,16 @@ impl World {
         let word = match answer {
             Answer::Take => "ack".to_owned(),
             Answer::Reject => "nack".to_owned(),
-            Answer::RejectOne | Answer::RejectAll => format!("nack:{}", names.join("_")),
+            Answer::RejectOne | Answer::RejectAll => {
+                let what = match kind {
+                    ResourceType::Cluster => "Error_adding/updating_cluster(s)_",
+                    ResourceType::Listener => "Error_adding/updating_listener(s)_",
+                    _ => "",
+                };
+                format!("nack:{what}{}:_bad", names.join(":_bad,_"))
+            }
         };
-        // Clusters and listeners are taken also beside something that is wrong.
+        // By these words clusters and listeners are taken also beside something that is wrong.
         let selects = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
         if answer == Answer::Take || selects && answer != Answer::Reject {
             self.has.extend(beside.iter().copied());

@@ -43,7 +43,7 @@ fn suspects_are_tried_apart() {
     // What is at fault is named after all: the others of the half stay as they were sent.
     with(&[
         "cds nack:wrong => cds a=1 b=1",
-        "cds nack:a:_wrong => cds c=1 d=1",
+        "cds nack:Error_adding/updating_cluster(s)_a:_wrong => cds c=1 d=1",
         "cds ack =>",
     ]);
     // What changes meanwhile, is wanted no more, or is asked for goes its own way.
@@ -115,8 +115,30 @@ fn what_came_with_something_wrong_goes_again() {
     check(&[
         "write lds:a=1 lds:b=1 =>",
         "lds +a +b => lds a=1 b=1",
-        "lds nack:b_is_wrong =>",
+        "lds nack:Error_adding/updating_listener(s)_b:_wrong =>",
     ]);
+    // Which Envoy says in these words; what it cannot read is named in others, and then it took nothing.
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        "cds +a +b => cds a=1 b=1",
+        "cds nack:name:_\"b\"_:_Proto_constraint_validation_failed => cds a=1",
+        "cds ack =>",
+    ]);
+    super::check(
+        Mode::Sotw,
+        &[
+            "write lds:a=1 lds:b=1 lds:x=1 =>",
+            "lds => lds a=1 b=1 x=1",
+            "lds ack =>",
+            "write lds:a=2 lds:b=2 => lds a=2 b=2 x=1",
+            "lds nack:name:_\"b\" => lds a=2 b=1 x=1",
+            "lds ack =>",
+            // Nothing is new in this, so nothing is at fault.
+            "write lds:-x => lds a=2 b=1",
+            "lds nack:too_few =>",
+            "write lds:b=3 => lds a=2 b=3",
+        ],
+    );
     // Nothing is removed under it meanwhile.
     check(&[
         "write cds:X=1 rds:a=X rds:b=X =>",
@@ -171,6 +193,21 @@ fn what_is_tried_again_mends_what_it_mended() {
         "rds nack:bad => rds r=Y",
         "rds nack:bad =>",
         "write rds:r=Z => rds r=Z",
+        "rds ack => cds -X",
+    ]);
+}
+
+/// A suspect that is asked for again is answered, and awaited like one that is tried.
+#[test]
+fn what_is_asked_for_instead_of_tried_is_awaited() {
+    check(&[
+        "write cds:X=1 rds:r=X =>",
+        "cds => cds X=1",
+        "cds ack =>",
+        "rds +q +r => rds r=X -q",
+        "rds ack =>",
+        "write cds:-X rds:r=Y rds:q=1 => rds q=1 r=Y",
+        "rds nack:q_is_bad +r => rds r=Y",
         "rds ack => cds -X",
     ]);
 }
@@ -251,10 +288,10 @@ fn states_and_errors() {
         "cds:none=Absent cds:pay.eu=Sent cds:pay=Sent cds:x=Sent"
     );
     // The shorter name is part of the longer one and yet not meant.
-    driver.run("cds nack:cluster_pay.eu:_bad");
+    driver.run("cds nack:Error_adding/updating_cluster(s)_pay.eu:_bad");
     assert_eq!(
         driver.states(),
-        "cds:none=Absent cds:pay.eu=Rejected(cluster pay.eu: bad) cds:pay=Sent cds:x=Sent"
+        "cds:none=Absent cds:pay.eu=Rejected(Error adding/updating cluster(s) pay.eu: bad) cds:pay=Sent cds:x=Sent"
     );
     driver.run("write cds:pay.eu=2 cds:x=2");
     // No name at all: all that were in it, until they were tried apart.

@@ -199,7 +199,7 @@ fn what_came_beside_a_rejected_one_keeps_its_ttl() {
             "cds => cds a=1+9s b=1+9s",
             "cds ack =>",
             "write cds:a=2/9 cds:b=2/9 => cds a=2+9s b=2+9s",
-            "cds nack:a_bad =>",
+            "cds nack:Error_adding/updating_cluster(s)_a:_bad =>",
             "wait 3 => cds ~a=1+9s ~b=1+9s",
             "cds ack =>",
             // Nor is what is refreshed by it.
