@@ -33,6 +33,12 @@ fn ask(kind: ResourceType, names: &[&str], has: &[&str]) -> DeltaDiscoveryReques
     }
 }
 
+fn frame(request: &DeltaDiscoveryRequest) -> Result<Bytes, Infallible> {
+    let message = request.encode_to_vec();
+    let len = u32::try_from(message.len()).unwrap().to_be_bytes();
+    Ok(Bytes::from([&[0][..], &len, &message].concat()))
+}
+
 /// Opens a stream of a client that says this at once, and then nothing, or nothing more.
 fn say(
     server: &Arc<Server>,
@@ -40,14 +46,7 @@ fn say(
     requests: &[DeltaDiscoveryRequest],
     goes_on: bool,
 ) -> Body {
-    let frames: Vec<_> = requests
-        .iter()
-        .map(|request| {
-            let message = request.encode_to_vec();
-            let len = u32::try_from(message.len()).unwrap().to_be_bytes();
-            Ok(Bytes::from([&[0][..], &len, &message].concat()))
-        })
-        .collect();
+    let frames: Vec<_> = requests.iter().map(frame).collect();
     let silent = stream::pending::<Result<Bytes, Infallible>>();
     let all = stream::iter(frames).chain(silent.take(usize::from(goes_on)));
     let request = http::Request::new(Body::from_stream(all));
@@ -141,6 +140,20 @@ async fn who_comes_back_is_heard_first() {
     // On a stream of clusters there is nothing else to be said.
     let mut alone = say(&server, Some(ResourceType::Cluster), &[back], true);
     assert_eq!(hear(&mut alone), ["cluster a"]);
+}
+
+/// A client that talks without pause is answered between two words, and sent away like any other.
+#[tokio::test]
+async fn who_talks_without_pause_is_sent_away() {
+    let server = Server::new(Arc::new(Memory::default()), Limits::default());
+    let again = frame(&ask(ResourceType::Cluster, &["a"], &[]));
+    let request = http::Request::new(Body::from_stream(stream::repeat(again)));
+    let mut body = server.open(Mode::Delta, None, request).into_body();
+    // Each time it has said much, it is others' turn.
+    let mut heard = || [hear(&mut body), hear(&mut body)].concat();
+    assert_eq!(heard(), ["cluster a"]);
+    server.drain(Duration::ZERO).await;
+    assert_eq!(heard(), ["status 14"]);
 }
 
 /// A stream that comes after the last ones were ended is refused at once: nobody would end it later.
