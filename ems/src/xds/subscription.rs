@@ -323,6 +323,11 @@ impl Subscription {
                 refresh: false,
             });
         }
+        // Of several Envoy (1.40) does not say which it rejects, and takes that for known if it comes again.
+        if self.kind == ResourceType::ExtensionConfig {
+            let later = plan.keep_one();
+            self.dirty.add(later);
+        }
         plan
     }
 

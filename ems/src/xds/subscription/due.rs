@@ -9,8 +9,9 @@ use super::Waves;
 pub(super) struct Due {
     pub(super) why: Why,
     pub(super) waves: Waves,
-    /// The client asked before this wave, so what comes with it or later may point at it. The greatest: it did not ask.
-    pub(super) asked_before: u64,
+    /// The client asked when this wave was the last, so what comes with it or later may point at it. The greatest: it did
+    /// not ask.
+    pub(super) asked_since: u64,
     /// It was found to be gone, and waits until nothing points at it any more. It is looked at again only once there is news
     /// of it, with which it is no longer known to be gone.
     pub(super) gone: bool,
@@ -21,7 +22,7 @@ impl Due {
         Self {
             why,
             waves,
-            asked_before: u64::MAX,
+            asked_since: u64::MAX,
             gone: false,
         }
     }
@@ -29,7 +30,7 @@ impl Due {
     /// The client asks, when there was this wave last.
     pub(super) fn asked(wave: u64) -> Self {
         Self {
-            asked_before: wave + 1,
+            asked_since: wave,
             ..Self::new(Why::Asked, Waves::NONE)
         }
     }
@@ -71,7 +72,7 @@ impl Dues {
     /// The first wave of what others may point at: of what is not known to be gone.
     pub(super) fn first_present(&self) -> u64 {
         let present = self.0.iter().filter(|(_, due)| !due.gone);
-        let first = present.map(|(_, due)| due.waves.first.min(due.asked_before));
+        let first = present.map(|(_, due)| due.waves.first.min(due.asked_since));
         let first = first.min();
         first.unwrap_or(u64::MAX)
     }
@@ -86,7 +87,7 @@ impl Dues {
             if same {
                 known.why = known.why.max(due.why);
                 known.waves = known.waves.and(due.waves);
-                known.asked_before = known.asked_before.min(due.asked_before);
+                known.asked_since = known.asked_since.min(due.asked_since);
                 known.gone &= due.gone;
             }
             same

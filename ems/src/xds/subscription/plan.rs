@@ -53,6 +53,18 @@ impl Plan {
         answers
     }
 
+    /// Leaves one resource in it, beside what is gone, and gives back the names of the others.
+    pub(super) fn keep_one(&mut self) -> Vec<(Arc<str>, Due)> {
+        let mut first = true;
+        let mut surplus = |item: &mut Item| item.resource.is_some() && !std::mem::take(&mut first);
+        let mut later: Vec<Item> = self.answers.extract_if(.., &mut surplus).collect();
+        later.extend(self.upserts.extract_if(.., &mut surplus));
+        later
+            .into_iter()
+            .map(|item| (item.name, item.due))
+            .collect()
+    }
+
     /// How many resources are new or changed.
     pub(in crate::xds) fn upserts(&self) -> usize {
         self.upserts.len()

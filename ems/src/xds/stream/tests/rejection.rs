@@ -197,6 +197,22 @@ fn what_is_tried_again_mends_what_it_mended() {
     ]);
 }
 
+/// Envoy does not say which extension config it rejects, and takes a rejected one for known when it comes again: each comes
+/// alone.
+#[test]
+fn extension_configs_come_one_by_one() {
+    check(&[
+        "write ecds:a=1 ecds:b=1 ecds:c=1 =>",
+        "ecds +a +b +c => ecds a=1",
+        "ecds nack:wrong => ecds b=1",
+        "ecds ack => ecds c=1",
+        "ecds ack =>",
+        "write ecds:a=2 ecds:-b ecds:c=2 => ecds a=2 -b",
+        "ecds ack => ecds c=2",
+        "ecds ack =>",
+    ]);
+}
+
 /// A suspect that is asked for again is answered, and awaited like one that is tried.
 #[test]
 fn what_is_asked_for_instead_of_tried_is_awaited() {
