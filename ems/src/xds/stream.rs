@@ -213,8 +213,8 @@ impl Stream {
     }
 
     /// Says nothing more of the type of a request that was refused: what was asked for before is answered, and the stream ends.
-    pub fn hush(&mut self, type_url: &str) {
-        let kind = self.only.or_else(|| ResourceType::from_type_url(type_url));
+    pub fn hush(&mut self, kind: Option<ResourceType>) {
+        let kind = self.only.or(kind);
         let at = kind.and_then(|kind| self.find(kind).ok());
         if let Some(subscription) = at.and_then(|at| self.subscriptions.get_mut(at)) {
             subscription.hush();

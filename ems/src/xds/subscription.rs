@@ -100,9 +100,7 @@ struct InFlight {
     makes: bool,
     resources: Arc<[Arc<Resource>]>,
     removed: Arc<[Arc<str>]>,
-    /// It is a full list.
-    full: bool,
-    /// In that: what is new, sorted, if anything is.
+    /// In a full list: what is new, sorted, if anything is.
     updated: Vec<Arc<str>>,
 }
 
@@ -494,7 +492,6 @@ impl Subscription {
             nonce,
             waves,
             mends,
-            full: self.is_full(),
             // What is yet to be tried is not with the client either.
             makes: batch.makes || !self.trials.is_empty(),
             resources: batch.resources.list().clone(),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     filter::{FIRST, put_config, start_with, version_in_force},
-    limits::{COUNTER, counts},
+    limits::{COUNTER, assert_both_workers_took_part, counts},
     stage,
 };
 
@@ -137,14 +137,7 @@ fn a_thousand_limits_have_counters() {
         Ok(())
     })
     .unwrap();
-    // Or else this would say nothing about workers.
-    for worker in ["worker_0", "worker_1"] {
-        let name = format!(
-            "listener.127.0.0.1_{}.{worker}.downstream_cx_total",
-            stage.envoy.port()
-        );
-        assert!(stage.envoy.stat(&name).unwrap() > 0, "{name}");
-    }
+    assert_both_workers_took_part(&stage.envoy);
 }
 
 /// By the bootstrap that EMS makes.

@@ -56,6 +56,17 @@ fn call(envoy: &Envoy) -> Call {
     envoy.call("GET", "/").service("payments")
 }
 
+/// Or else what a test saw would say nothing about several workers.
+pub(crate) fn assert_both_workers_took_part(envoy: &Envoy) {
+    for worker in ["worker_0", "worker_1"] {
+        let name = format!(
+            "listener.127.0.0.1_{}.{worker}.downstream_cx_total",
+            envoy.port()
+        );
+        assert!(envoy.stat(&name).unwrap() > 0, "{name}");
+    }
+}
+
 /// Waits for counters of limits; those of zero are passed over.
 pub(crate) fn counts(envoy: &Envoy, want: &[(&str, u64)]) {
     let name = |name: &str| format!("{COUNTER}{name}");
@@ -137,14 +148,7 @@ fn workers_share_one_budget_exactly() {
             ),
         ],
     );
-    // Or else this would say nothing about workers.
-    for worker in ["worker_0", "worker_1"] {
-        let name = format!(
-            "listener.127.0.0.1_{}.{worker}.downstream_cx_total",
-            stage.envoy.port()
-        );
-        assert!(stage.envoy.stat(&name).unwrap() > 0, "{name}");
-    }
+    assert_both_workers_took_part(&stage.envoy);
 }
 
 #[test]

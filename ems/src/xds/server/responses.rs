@@ -198,7 +198,7 @@ impl Responses {
         let (view, session) = (open.view.clone(), open.session.clone());
         let mut stream = session.stream();
         let before = self.server.hub.epoch();
-        let type_url = request.type_url.clone();
+        let kind = ResourceType::from_type_url(&request.type_url);
         let (actions, refusal) = match stream.on_request(request, &*view) {
             Ok(actions) => {
                 let fits = self.load.check(&actions, &stream, &self.server.limits);
@@ -207,7 +207,7 @@ impl Responses {
             Err(Refused { why, done }) => (done, Some(why)),
         };
         if let Some(why) = refusal {
-            stream.hush(&type_url);
+            stream.hush(kind);
             drop(stream);
             // The stream no longer knows what it gave up: the index has to hear of it now or never.
             self.server.hub.follow(self.id, &actions);

@@ -58,9 +58,22 @@ impl Dues {
 
     /// Whether a name is to be answered in any case.
     pub(super) fn is_asked(&self, name: &str) -> bool {
-        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
-        let due = at.ok().and_then(|at| self.0.get(at));
+        let due = self.find(name).and_then(|at| self.0.get(at));
         due.is_some_and(|(_, due)| due.why == Why::Asked)
+    }
+
+    /// Adds waves to those of a name, and leaves all else of it as it is. False: it is not there.
+    pub(super) fn widen(&mut self, name: &str, waves: Waves) -> bool {
+        let due = self.find(name).and_then(|at| self.0.get_mut(at));
+        due.is_some_and(|(_, due)| {
+            due.waves = due.waves.and(waves);
+            true
+        })
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
+        at.ok()
     }
 
     /// All their waves.
@@ -79,7 +92,11 @@ impl Dues {
 
     /// Adds names. One that is there already keeps the stronger reason and the waves of both.
     pub(super) fn add(&mut self, names: impl IntoIterator<Item = (Arc<str>, Due)>) {
+        let before = self.0.len();
         self.0.extend(names);
+        if self.0.len() == before {
+            return;
+        }
         // Sorted already, or two sorted runs, most often, which this sort merges.
         self.0.sort_by(|(a, _), (b, _)| a.cmp(b));
         self.0.dedup_by(|(name, due), (kept, known)| {
@@ -101,11 +118,6 @@ impl Dues {
         } else {
             self.add(names);
         }
-    }
-
-    pub(super) fn contains(&self, name: &str) -> bool {
-        let at = self.0.binary_search_by(|(other, _)| (**other).cmp(name));
-        at.is_ok()
     }
 
     /// How many are known to be gone.
@@ -148,7 +160,7 @@ mod tests {
             ("f".into(), due(Why::Changed, 6)),
         ]);
         assert_eq!((dues.len(), dues.gone()), (5, 1));
-        assert!(dues.contains("e") && !dues.contains("c"));
+        assert!(dues.widen("e", Waves::NONE) && !dues.widen("c", Waves::NONE));
         assert_eq!(dues.waves(), Waves { first: 1, last: 6 });
         assert_eq!(dues.first_present(), 2, "f came back");
         dues.retain(|name, _| &**name != "a");

@@ -162,7 +162,7 @@ impl Subscription {
                 mends,
             } = group;
             let mut answers = Vec::new();
-            let (mut rest, mut asked) = (Vec::new(), Vec::new());
+            let mut rest = Vec::new();
             for (name, tried) in names {
                 match self.standing(&name, &tried, view) {
                     Standing::Same(resource) => answers.push(Item {
@@ -173,16 +173,13 @@ impl Subscription {
                         refresh: false,
                     }),
                     Standing::Other => rest.push((name, tried)),
-                    Standing::Over if self.dirty.is_asked(&name) => asked.push(name),
+                    Standing::Over if self.dirty.is_asked(&name) => {
+                        // The answer to that counts as the trial.
+                        self.dirty.widen(&name, waves.and(mends));
+                    }
                     Standing::Over => {}
                 }
             }
-            // The answer to that counts as the trial.
-            let due = Due {
-                gone: true,
-                ..Due::new(Why::Changed, waves.and(mends))
-            };
-            self.dirty.add(asked.into_iter().map(|name| (name, due)));
             if !rest.is_empty() {
                 let others = others.get_or_insert(Group {
                     names: Vec::new(),
@@ -193,12 +190,12 @@ impl Subscription {
                 others.waves = others.waves.and(waves);
                 others.mends = others.mends.and(mends);
             }
-            // Endpoints that are to follow their cluster do so by this.
-            self.dirty.retain(|name, due| {
-                let goes = || answers.binary_search_by(|item| item.name.cmp(name));
-                due.why != Why::Again || goes().is_err()
-            });
             if !answers.is_empty() {
+                // Endpoints that are to follow their cluster do so by this.
+                self.dirty.retain(|name, due| {
+                    let goes = || answers.binary_search_by(|item| item.name.cmp(name));
+                    due.why != Why::Again || goes().is_err()
+                });
                 self.trials.left = self.trials.left.saturating_sub(1);
                 self.trials.running = true;
                 plan = Some(Plan {
@@ -209,15 +206,11 @@ impl Subscription {
         }
         if let Some(mut others) = others {
             // What there is instead comes in place of what was rejected.
-            let dirty = &self.dirty;
-            let due = |name: &Arc<str>| Due {
-                // Not that it was seen to be gone, if it was.
-                gone: dirty.contains(name),
-                ..Due::new(Why::Changed, others.waves)
-            };
-            let names = others.names.iter();
-            let dues: Vec<_> = names.map(|(name, _)| (name.clone(), due(name))).collect();
-            self.dirty.add(dues);
+            let due = Due::new(Why::Changed, others.waves);
+            let names = others.names.iter().map(|(name, _)| name);
+            let unseen = names.filter(|name| !self.dirty.widen(name, due.waves));
+            let unseen: Vec<_> = unseen.map(|name| (name.clone(), due)).collect();
+            self.dirty.add(unseen);
             // They come from several groups, and what goes together is sorted.
             others.names.sort_by(|(a, _), (b, _)| a.cmp(b));
             // Not before all else: they may be going already.

@@ -54,15 +54,13 @@ impl Subscription {
             if let Some(beats) = &mut self.beats {
                 beats.accept();
             }
-            for name in &*in_flight.removed {
-                self.gone(name);
-            }
+            self.gone(&in_flight.removed);
             return Some(Verdict {
                 ruled: self.accept(&in_flight.resources),
                 ..Verdict::default()
             });
         };
-        let blame = blame(&in_flight, error);
+        let blame = blame(&in_flight, self.is_full(), error);
         self.doubt(&in_flight, &blame);
         let Blame {
             names: blamed,
@@ -72,9 +70,7 @@ impl Subscription {
         } = blame;
         if named && took_the_rest(error) {
             self.use_beside(&in_flight.resources, &blamed);
-            for name in &*in_flight.removed {
-                self.gone(name);
-            }
+            self.gone(&in_flight.removed);
         }
         if let Some(beats) = &mut self.beats {
             beats.reject();
@@ -118,11 +114,14 @@ impl Subscription {
         })
     }
 
-    /// Notes that the client took it that there is no such thing.
-    fn gone(&mut self, name: &str) {
-        let entry = self.entries.get_mut(name);
-        if let Some(entry) = entry.filter(|entry| entry.state == State::Absent) {
-            entry.lose();
+    /// Notes that the client took it that there are no such things.
+    fn gone(&mut self, names: &[Arc<str>]) {
+        let mut walk = self.entries.walk();
+        for name in names {
+            let entry = walk.to(name);
+            if let Some(entry) = entry.filter(|entry| entry.state == State::Absent) {
+                entry.lose();
+            }
         }
     }
 
@@ -166,8 +165,8 @@ impl Subscription {
     }
 }
 
-/// What a rejection is about.
-fn blame(sent: &InFlight, error: &str) -> Blame {
+/// What a rejection is about. `full`: of a full list.
+fn blame(sent: &InFlight, full: bool, error: &str) -> Blame {
     let resources = sent.resources.iter();
     let names = resources.clone().map(|resource| resource.name());
     let all = || names.clone().chain(sent.removed.iter()).cloned();
@@ -175,7 +174,7 @@ fn blame(sent: &InFlight, error: &str) -> Blame {
     if !named.is_empty() {
         if took_the_rest(error) {
             beside.clear();
-        } else if sent.full {
+        } else if full {
             // In a full list what is not new was taken before.
             beside.retain(|name| sent.updated.binary_search(name).is_ok());
         }
@@ -188,7 +187,7 @@ fn blame(sent: &InFlight, error: &str) -> Blame {
     }
     let suspects = match &*sent.updated {
         // What was taken before is not at fault that something else was left out.
-        [] if sent.full => Vec::new(),
+        [] if full => Vec::new(),
         [] => {
             // A heartbeat has nothing in it that could be wrong.
             let whole = resources.filter(|resource| !resource.is_heartbeat());

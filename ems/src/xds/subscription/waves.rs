@@ -53,9 +53,9 @@ impl Waves {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::xds) struct Making {
     /// The waves of what was sent and not answered.
-    pub(in crate::xds) sent: Waves,
+    pub(super) sent: Waves,
     /// The first wave of what was not sent.
-    pub(in crate::xds) unsent: u64,
+    pub(super) unsent: u64,
 }
 
 impl Making {

@@ -165,12 +165,15 @@ fn what_is_withheld_of_several_types_is_bounded() {
 /// once the endpoints of theirs are gone, whatever has come since.
 #[test]
 fn what_goes_on_changing_does_not_hold_up_others() {
-    check(&[
+    let start = [
         "write cds:a=1 =>",
         "cds => cds a=1",
         "cds ack =>",
         "lds => lds",
         "lds ack =>",
+    ];
+    let with = |lines: &[&'static str]| check(&[&start, lines].concat());
+    with(&[
         "write cds:a=2 lds:l=2 => cds a=2",
         "write cds:a=3 =>",
         "cds ack => cds a=3; lds l=2",
@@ -194,12 +197,7 @@ fn what_goes_on_changing_does_not_hold_up_others() {
         "eds ack => cds -x; eds a=3",
     ]);
     // Also where each is rejected.
-    check(&[
-        "write cds:a=1 =>",
-        "cds => cds a=1",
-        "cds ack =>",
-        "lds => lds",
-        "lds ack =>",
+    with(&[
         "write cds:a=2 => cds a=2",
         "write cds:a=3 =>",
         "cds nack:a_is_bad => cds a=3",
