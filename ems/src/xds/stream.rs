@@ -134,7 +134,7 @@ impl Stream {
         let subscription = self.subscription(kind);
         let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(&words).into());
         let mut judged = match request.nonce.parse() {
-            Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness),
+            Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness, view),
             Err(_) => None,
         };
         let ruled = judged.as_mut().map(|v| std::mem::take(&mut v.ruled));

@@ -81,12 +81,19 @@ pub(super) struct Subscription {
 /// A client's word against a resource.
 #[derive(Debug)]
 struct Rejection {
-    /// The version that was rejected last.
-    version: Arc<str>,
+    /// The version that was rejected last. `None`: that it is gone.
+    version: Option<Arc<str>>,
     /// What the client said, until it is sent something else or takes what it has.
     error: Option<Arc<str>>,
     /// The waves that it came with: until something else is taken, the client has what was there before them.
     waves: Waves,
+}
+
+impl Rejection {
+    /// The client goes on with what is gone.
+    fn is_of_removal(&self) -> bool {
+        self.version.is_none()
+    }
 }
 
 #[derive(Debug)]
@@ -183,7 +190,7 @@ impl Subscription {
         self.dirty.gone()
     }
 
-    /// Whether the client goes on with an older version of something, because it rejected a newer one.
+    /// Whether the client goes on with an older version of something, because it rejected a newer one, or that it is gone.
     pub(super) fn is_behind(&self) -> bool {
         let rejected = self.rejected.keys();
         let mut entries = rejected.filter_map(|name| self.entries.get(name));
@@ -297,7 +304,8 @@ impl Subscription {
             };
             // A rejected version is not sent again, also not behind its cluster.
             let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
-            let rejection = self.rejected.get(&name).filter(|_| rejected);
+            let behind = rejected || entry.is_some_and(Entry::is_still_there);
+            let rejection = self.rejected.get(&name).filter(|_| behind);
             let mends = rejection.map_or(Waves::NONE, |rejection| rejection.waves);
             let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
@@ -406,11 +414,13 @@ impl Subscription {
                 continue;
             }
             if let Some(entry) = entry {
-                lost |= entry.sent().is_some() || entry.state == State::Waiting;
+                // That goes again which was not taken.
+                let again = due.why == Why::Again;
+                lost |= entry.sent().is_some() || entry.state == State::Waiting || again;
                 unasked |= !entry.asked;
                 entry.withdraw();
-                // The list is what tells it; else only its answer does.
-                if full {
+                // Where there are no words for it, there is no answer to wait for.
+                if self.mode == Mode::Sotw && !full {
                     entry.lose();
                 }
             } else {
@@ -424,7 +434,7 @@ impl Subscription {
         }
         self.entries.add(fresh);
         if unasked {
-            self.retain(view, |entry| entry.asked || entry.state != State::Absent);
+            self.forget_gone(view);
         }
         // State of the world has no removals. For listeners and clusters they show by what is left out of the full
         // list; for the other types nothing can be said.
@@ -437,11 +447,6 @@ impl Subscription {
             return None;
         }
         if full {
-            // What is in no list any more is gone.
-            let kept = &self.kept;
-            let all = self.entries.iter_mut();
-            all.filter(|entry| entry.is_behind() && kept.get(entry.name()).is_none())
-                .for_each(Entry::lose);
             resources = bundles.share(self.entries.iter().filter_map(|entry| self.listed(entry)));
         }
         if self.mode == Mode::Sotw {
@@ -462,6 +467,12 @@ impl Subscription {
         self.resync = None;
         self.refresh = Vec::new();
         self.trials = Trials::default();
+    }
+
+    /// Forgets what is gone and was not asked for, once the client uses nothing of it any more.
+    fn forget_gone(&mut self, view: &dyn View) {
+        let gone = |entry: &Entry| entry.state == State::Absent && !entry.is_still_there();
+        self.retain(view, |entry| entry.asked || !gone(entry));
     }
 
     /// Forgets names but for some, with all that was noted of them.
@@ -525,15 +536,21 @@ impl Subscription {
 
     /// Every name that the client was told something about or asked for.
     pub(super) fn status(&self) -> impl Iterator<Item = Status> + '_ {
-        self.entries.iter().map(|entry| Status {
-            kind: self.kind,
-            name: entry.name().clone(),
-            version: entry.sent().map(|resource| resource.version().clone()),
-            state: entry.state,
-            error: self
-                .rejected
-                .get(entry.name())
-                .and_then(|rejection| rejection.error.clone()),
+        self.entries.iter().map(|entry| {
+            let rejection = self.rejected.get(entry.name());
+            // Until that goes again.
+            let refuses =
+                |rejection: &Rejection| rejection.is_of_removal() && rejection.error.is_some();
+            Status {
+                kind: self.kind,
+                name: entry.name().clone(),
+                version: entry.sent().map(|resource| resource.version().clone()),
+                state: match entry.state {
+                    State::Absent if rejection.is_some_and(refuses) => State::Rejected,
+                    state => state,
+                },
+                error: rejection.and_then(|rejection| rejection.error.clone()),
+            }
         })
     }
 }

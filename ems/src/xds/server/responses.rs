@@ -119,14 +119,11 @@ impl http_body::Body for Responses {
                 }
                 Poll::Pending => {}
             }
-            if this.armed && this.alarm.as_mut().poll(cx).is_ready() {
-                this.armed = false;
+            if this.rings(cx) {
                 this.tick();
                 continue;
             }
-            if this.settled(cx) {
-                this.settling = None;
-            }
+            this.settle(cx);
             // All that is there was heard before anything is said: what a client is sent for one request may be new to the
             // stream.
             let news = this.inbox.take(cx.waker());
@@ -137,6 +134,10 @@ impl http_body::Body for Responses {
             this.flush();
         }
         // A client that talks without pause: the others first.
+        if this.rings(cx) {
+            this.tick();
+        }
+        this.settle(cx);
         let news = this.inbox.take(cx.waker());
         this.news(&news);
         this.flush();
@@ -274,9 +275,19 @@ impl Responses {
         self.owed |= !news.is_empty();
     }
 
-    fn settled(&mut self, cx: &mut Context<'_>) -> bool {
+    /// The alarm goes off, once.
+    fn rings(&mut self, cx: &mut Context<'_>) -> bool {
+        let rings = self.armed && self.alarm.as_mut().poll(cx).is_ready();
+        self.armed &= !rings;
+        rings
+    }
+
+    /// Looks whether the client had its time.
+    fn settle(&mut self, cx: &mut Context<'_>) {
         let settling = self.settling.as_mut();
-        settling.is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready())
+        if settling.is_some_and(|sleep| sleep.as_mut().poll(cx).is_ready()) {
+            self.settling = None;
+        }
     }
 
     fn flush(&mut self) {

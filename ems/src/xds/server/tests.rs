@@ -156,6 +156,36 @@ async fn who_talks_without_pause_is_sent_away() {
     assert_eq!(heard(), ["status 14"]);
 }
 
+/// Nor does time stand still for one that talks without pause: it is answered once it had the time to say what it has, and
+/// what would expire is refreshed.
+#[tokio::test(start_paused = true)]
+async fn time_passes_for_who_talks_without_pause() {
+    const TTL: Duration = Duration::from_secs(9);
+    let memory = Memory::default();
+    let cluster = ResourceType::Cluster;
+    let expiring = crate::xds::Resource::with_version(cluster, "a", "2", b"").expiring(TTL);
+    memory.write(|write| write.put(cluster, expiring));
+    let limits = Limits::default();
+    let settle = limits.settle;
+    let server = Server::new(Arc::new(memory), limits);
+    let mut back = ask(cluster, &["a"], &["a"]);
+    back.node.get_or_insert_default().user_agent_name = "envoy".into();
+    // It takes the first response again and again, also before it is sent.
+    let ack = DeltaDiscoveryRequest {
+        response_nonce: "1".into(),
+        ..ask(cluster, &[], &[])
+    };
+    let words = stream::iter([frame(&back)]).chain(stream::repeat(frame(&ack)));
+    let request = http::Request::new(Body::from_stream(words));
+    let mut body = server.open(Mode::Delta, None, request).into_body();
+    let mut heard = || (0..8).flat_map(|_| hear(&mut body)).collect::<Vec<_>>();
+    assert_eq!(heard(), [""; 0]);
+    tokio::time::advance(settle).await;
+    assert_eq!(heard(), ["cluster a"]);
+    tokio::time::advance(TTL).await;
+    assert_eq!(heard(), ["cluster a"]);
+}
+
 /// A stream that comes after the last ones were ended is refused at once: nobody would end it later.
 #[tokio::test]
 async fn nobody_stays_in_a_server_that_drains() {

@@ -278,6 +278,8 @@ impl Client {
         known.sent.retain(|name, _| all || names.contains(name));
         known.took.retain(|name, _| all || names.contains(name));
         known.before.retain(|name, _| all || names.contains(name));
+        known.gone.retain(|name, _| all || names.contains(name));
+        known.clings.retain(|name| all || names.contains(name));
         known.keeps.retain(|name| all || names.contains(name));
         let ask = self.subscription(at, plus, minus);
         self.request(at, with, ask);
@@ -448,7 +450,9 @@ impl Client {
     fn check_notes(&self) {
         let known = || self.known.iter().zip(KINDS);
         // There is nothing that anything could wait for: neither an answer, nor something to be mended.
-        let quiet = |known: &Known| known.open.is_none() && known.refused.is_empty();
+        let quiet = |known: &Known| {
+            known.open.is_none() && known.refused.is_empty() && known.clings.is_empty()
+        };
         let quiet = self.known.iter().all(quiet);
         let all: usize = known()
             .map(|(known, kind)| {
@@ -456,7 +460,11 @@ impl Client {
                 let open = known.open.as_ref();
                 let open = open.map_or(0, |sent| sent.resources.len() + sent.removed.len());
                 // What is in no list any more because it was rejected; gone, it is kept until it is looked at.
-                let refused = if quiet { 0 } else { known.refused.len() };
+                let refused = if quiet {
+                    0
+                } else {
+                    known.refused.len() + known.clings.len()
+                };
                 let names = known.names.len() + self.memory.wildcard(kind).len();
                 // Of each: what was sent, what was said to that, what was taken before, and when it expires.
                 4 * (names + told + refused + open) + open
@@ -513,7 +521,8 @@ impl Client {
             let mut users = self.known.iter().zip(KINDS);
             users.any(|(known, user)| {
                 let points = user != ResourceType::Endpoints && kind.outlives(user);
-                points && !known.refused.is_disjoint(&known.behind)
+                let behind = !known.refused.is_disjoint(&known.behind);
+                points && (behind || !known.clings.is_empty())
             })
         });
         for (at, kind) in KINDS.into_iter().enumerate() {
@@ -531,6 +540,14 @@ impl Client {
             }
             for name in &known.refused {
                 expected.remove(name);
+                known.has.remove(name);
+            }
+            // What was written again since it has taken, or not.
+            for name in known
+                .clings
+                .iter()
+                .filter(|name| !expected.contains_key(*name))
+            {
                 known.has.remove(name);
             }
             if withheld[at] {

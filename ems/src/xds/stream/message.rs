@@ -78,7 +78,7 @@ pub enum Action {
     Rejected {
         /// Of this type.
         kind: ResourceType,
-        /// The resources at fault, as far as the text names them; else all that may be: what was new to the client.
+        /// The resources at fault, as far as the text names them; else all that may be: what was new to the client, and what was gone.
         names: Vec<Arc<str>>,
         /// One of these is rejected in this version for the first time; else nothing is known now that was not before.
         fresh: bool,
@@ -133,7 +133,7 @@ pub enum State {
     Sent,
     /// It took it.
     Acked,
-    /// It rejected it.
+    /// It rejected it, or that it is gone.
     Rejected,
     /// It was told that no such thing exists.
     Absent,

@@ -170,7 +170,9 @@ impl Subscription {
             Mode::Delta => Why::Asked,
             Mode::Sotw => {
                 // Nothing will be said of what it was never sent.
-                self.retain(view, |entry| entry.asked || entry.sent().is_some());
+                self.retain(view, |entry| {
+                    entry.asked || entry.sent().is_some() || entry.is_still_there()
+                });
                 Why::Changed
             }
         };

@@ -83,9 +83,14 @@ impl Entry {
         self.has = false;
     }
 
-    /// Whether the client goes on with an older version, because it rejected the last one.
+    /// Whether the client goes on with an older version of what was sent or withdrawn.
     pub(super) fn is_behind(&self) -> bool {
-        self.has && self.state == State::Rejected
+        self.has && matches!(self.state, State::Rejected | State::Absent)
+    }
+
+    /// Whether the client uses it, or may, although there is no such thing any more.
+    pub(super) fn is_still_there(&self) -> bool {
+        self.has && self.state == State::Absent
     }
 
     /// Notes that the client took what was sent.

@@ -129,13 +129,10 @@ impl Subscription {
             return;
         }
         let (mut first, removals) = suspects(&blame.names);
-        if first.is_empty() {
+        // Alone it is at fault for certain. What is gone is not told apart.
+        if first.is_empty() || first.len() == 1 && removals.is_empty() {
             self.trials.running = false;
             return;
-        }
-        // Alone it is at fault for certain.
-        if first.len() == 1 {
-            first.clear();
         }
         let second = first.split_off(first.len() / 2);
         self.trials.add([second, first, removals], rejected);
@@ -229,16 +226,21 @@ impl Subscription {
         } in rest
         {
             for (name, tried) in names {
+                let waves = waves.and(mends);
+                let Tried::Version(version) = tried else {
+                    self.refuse_removal(&name, &UNTRIED.into(), waves);
+                    continue;
+                };
                 let entry = self.entries.get_mut(&name);
                 let open = entry.filter(|entry| entry.state == State::Sent);
-                if let (Some(entry), Tried::Version(version)) = (open, tried)
+                if let Some(entry) = open
                     && entry.sent().is_some_and(|sent| *sent.version() == version)
                 {
                     entry.reject();
                     let rejection = Rejection {
-                        version,
+                        version: Some(version),
                         error: Some(UNTRIED.into()),
-                        waves: waves.and(mends),
+                        waves,
                     };
                     self.rejected.insert(name, rejection);
                 }

@@ -4,16 +4,16 @@
 //! but notes neither their versions nor their TTLs, so it would not know a heartbeat of one: they stay as they were sent,
 //! neither taken nor rejected. When it connects again it does not name them among what it has, and gets them. Where other
 //! words say what is at fault, what came with that [goes again](super::trial). Where none do, all of it is rejected and tried
-//! apart.
+//! apart. What was to go by a rejected response is still there at the client, until it takes that.
 
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    InFlight, Rejection, Subscription, Waves,
+    BACKLOG, Entry, InFlight, Rejection, Subscription, Waves,
     blame::{mentions, took_the_rest},
     due::{Due, Why},
 };
-use crate::xds::{Resource, Witness, stream::State};
+use crate::xds::{Resource, View, Witness, stream::State};
 
 /// A client's word on the response in flight.
 #[derive(Debug, Default)]
@@ -31,8 +31,6 @@ pub(super) struct Blame {
     pub(super) names: Vec<Arc<str>>,
     /// The client says so.
     pub(super) named: bool,
-    /// That is certain. What is not is shown as rejected, and not ruled upon.
-    certain: bool,
     /// What else the client may have taken nothing of.
     pub(super) beside: Vec<Arc<str>>,
 }
@@ -44,6 +42,7 @@ impl Subscription {
         nonce: u64,
         error: Option<&Arc<str>>,
         by: Witness,
+        view: &dyn View,
     ) -> Option<Verdict> {
         if self.in_flight.as_ref()?.nonce != nonce {
             return None;
@@ -54,23 +53,27 @@ impl Subscription {
             if let Some(beats) = &mut self.beats {
                 beats.accept();
             }
-            self.gone(&in_flight.removed);
+            self.gone(&in_flight.removed, view);
             return Some(Verdict {
                 ruled: self.accept(&in_flight.resources),
                 ..Verdict::default()
             });
         };
-        let blame = blame(&in_flight, self.is_full(), error);
+        let (refused, gone) = self.not_gone(&in_flight);
+        let blame = blame(&in_flight, self.is_full(), &gone, error);
         self.doubt(&in_flight, &blame);
         let Blame {
             names: blamed,
-            certain,
             named,
             ..
         } = blame;
+        // What is not certain is shown as rejected, and not ruled upon.
+        let certain = named || blamed.len() <= 1 && refused.is_empty();
+        let exists = |name: &Arc<str>| in_flight.version(name).is_some();
+        let tried_apart = !named && blamed.iter().any(exists);
         if named && took_the_rest(error) {
             self.use_beside(&in_flight.resources, &blamed);
-            self.gone(&in_flight.removed);
+            self.gone(&in_flight.removed, view);
         }
         if let Some(beats) = &mut self.beats {
             beats.reject();
@@ -78,11 +81,15 @@ impl Subscription {
         let mut fresh = false;
         let mut ruled = Vec::new();
         let mut left_with_nothing = Vec::new();
+        let waves = in_flight.waves.and(in_flight.mends);
         for name in &blamed {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
             };
             let Some(sent) = entry.sent().cloned() else {
+                if !tried_apart {
+                    fresh |= self.refuse_removal(name, error, waves);
+                }
                 continue;
             };
             if in_flight.version(name) != Some(sent.version()) {
@@ -93,14 +100,14 @@ impl Subscription {
             if entry.reject() {
                 left_with_nothing.push(name.clone());
             }
-            let known = self.rejected.get(name);
-            fresh |= known.is_none_or(|known| known.version != *sent.version());
             let rejection = Rejection {
-                version: sent.version().clone(),
+                version: Some(sent.version().clone()),
                 error: Some(error.clone()),
-                waves: in_flight.waves.and(in_flight.mends),
+                waves,
             };
-            self.rejected.insert(name.clone(), rejection);
+            let version = rejection.version.clone();
+            let known = self.rejected.insert(name.clone(), rejection);
+            fresh |= known.is_none_or(|known| known.version != version);
             if certain && sent.fate().reject(by, error) {
                 ruled.push(sent);
             }
@@ -114,14 +121,73 @@ impl Subscription {
         })
     }
 
-    /// Notes that the client took it that there are no such things.
-    fn gone(&mut self, names: &[Arc<str>]) {
-        let mut walk = self.entries.walk();
-        for name in names {
-            let entry = walk.to(name);
-            if let Some(entry) = entry.filter(|entry| entry.state == State::Absent) {
-                entry.lose();
+    /// Notes that the client took it that there are no such things; of a full list, that there is nothing but what is in it.
+    fn gone(&mut self, names: &[Arc<str>], view: &dyn View) {
+        let full = self.is_full();
+        let mut unasked = false;
+        let mut lose = |entry: &mut Entry| {
+            entry.lose();
+            if entry.state == State::Absent {
+                unasked |= !entry.asked;
+                self.rejected.remove(entry.name());
             }
+        };
+        if full {
+            let kept = &self.kept;
+            let unlisted = |entry: &&mut Entry| {
+                let behind = entry.is_behind() && kept.get(entry.name()).is_none();
+                entry.is_still_there() || behind
+            };
+            let entries = self.entries.iter_mut();
+            entries.filter(unlisted).for_each(lose);
+        } else {
+            let mut walk = self.entries.walk();
+            let entries = names.iter().filter_map(|name| walk.to(name));
+            let gone = |entry: &&mut Entry| entry.state == State::Absent;
+            entries.filter(gone).for_each(&mut lose);
+        }
+        if unasked {
+            self.forget_gone(view);
+        }
+    }
+
+    /// What the client goes on with unless it took the response in flight, by which it is gone: what it refused to part with
+    /// before, and what not. Of a full list, all that is left out.
+    fn not_gone(&self, in_flight: &InFlight) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        if !self.is_full() {
+            return (Vec::new(), in_flight.removed.to_vec());
+        }
+        let left = self.entries.iter().filter(|entry| entry.is_still_there());
+        let left = left.map(|entry| entry.name().clone());
+        left.partition(|name| {
+            let rejection = self.rejected.get(name);
+            rejection.is_some_and(Rejection::is_of_removal)
+        })
+    }
+
+    /// Notes that the client goes on with something that is gone, because it rejected that. True: that is news.
+    pub(super) fn refuse_removal(
+        &mut self,
+        name: &Arc<str>,
+        error: &Arc<str>,
+        waves: Waves,
+    ) -> bool {
+        let entry = self.entries.get_mut(name);
+        let Some(entry) = entry.filter(|entry| entry.is_still_there()) else {
+            return false;
+        };
+        let rejection = Rejection {
+            version: None,
+            error: Some(error.clone()),
+            waves,
+        };
+        if self.rejected.len() < BACKLOG {
+            let known = self.rejected.insert(name.clone(), rejection);
+            known.is_none_or(|known| !known.is_of_removal())
+        } else {
+            // A client is not to collect what is gone without end.
+            entry.lose();
+            false
         }
     }
 
@@ -156,56 +222,51 @@ impl Subscription {
             }
             entry.take();
             self.kept.forget(name);
-            if let Some(rejection) = self.rejected.get_mut(name) {
-                rejection.error = None;
-                rejection.waves = Waves::NONE;
+            // Nearly always: not even a hash of the name.
+            if !self.rejected.is_empty() {
+                self.rejected.remove(name);
             }
         }
         ruled
     }
 }
 
-/// What a rejection is about. `full`: of a full list.
-fn blame(sent: &InFlight, full: bool, error: &str) -> Blame {
+/// What a rejection is about. `full`: of a full list; `gone`: what goes by it.
+fn blame(sent: &InFlight, full: bool, gone: &[Arc<str>], error: &str) -> Blame {
     let resources = sent.resources.iter();
     let names = resources.clone().map(|resource| resource.name());
-    let all = || names.clone().chain(sent.removed.iter()).cloned();
+    let all = || names.clone().chain(gone).cloned();
     let (named, mut beside): (Vec<_>, Vec<_>) = all().partition(|name| mentions(error, name));
     if !named.is_empty() {
         if took_the_rest(error) {
             beside.clear();
         } else if full {
             // In a full list what is not new was taken before.
-            beside.retain(|name| sent.updated.binary_search(name).is_ok());
+            beside.retain(|name| {
+                sent.updated.binary_search(name).is_ok() || sent.version(name).is_none()
+            });
         }
         return Blame {
             names: named,
             named: true,
-            certain: true,
             beside,
         };
     }
-    let suspects = match &*sent.updated {
+    let mut suspects: Vec<_> = if full {
         // What was taken before is not at fault that something else was left out.
-        [] if full => Vec::new(),
-        [] => {
-            // A heartbeat has nothing in it that could be wrong.
-            let whole = resources.filter(|resource| !resource.is_heartbeat());
-            let whole = whole.map(|resource| resource.name());
-            let mut suspects: Vec<_> = whole.chain(sent.removed.iter()).cloned().collect();
-            if suspects.is_empty() {
-                suspects.extend(all());
-            }
-            suspects
-        }
-        updated => updated.to_vec(),
+        sent.updated.clone()
+    } else {
+        // A heartbeat has nothing in it that could be wrong.
+        let whole = resources.filter(|resource| !resource.is_heartbeat());
+        whole.map(|resource| resource.name().clone()).collect()
     };
-    let could = suspects.iter().filter(|name| sent.version(name).is_some());
-    let certain = could.count() <= 1;
+    suspects.extend_from_slice(gone);
+    if suspects.is_empty() && !full {
+        suspects.extend(all());
+    }
     Blame {
         names: suspects,
         named: false,
-        certain,
         beside: Vec::new(),
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct Known {
     pub(super) open: Option<Response>,
     /// What it had, and until when, of what that holds: it has it again if it rejects the response.
     pub(super) before: BTreeMap<String, (Option<String>, Option<Duration>)>,
+    /// The same of what is gone by it.
+    pub(super) gone: BTreeMap<String, String>,
     /// Names whose next response may repeat a version: they were asked for.
     pub(super) excused: BTreeSet<String>,
     /// The same because their cluster changed; not if the client rejected that version.
@@ -42,6 +44,8 @@ pub(super) struct Known {
     pub(super) refused: BTreeSet<String>,
     /// Of these it had an older version then.
     pub(super) behind: BTreeSet<String>,
+    /// What it has and is gone: it rejected that.
+    pub(super) clings: BTreeSet<String>,
     /// What was sent last on this stream, whether rejected or not.
     pub(super) sent: BTreeMap<String, Option<String>>,
 }
@@ -49,6 +53,8 @@ pub(super) struct Known {
 impl Known {
     /// It takes all that a response holds.
     pub(super) fn accept(&mut self, response: &Response) {
+        let gone = std::mem::take(&mut self.gone);
+        self.clings.retain(|name| !gone.contains_key(name));
         for resource in &**response.resources {
             let (name, version) = (resource.name().to_string(), resource.version().to_string());
             // It may have asked for it no more meanwhile.
@@ -64,10 +70,7 @@ impl Known {
     pub(super) fn reject(&mut self, response: &Response, now: Duration) {
         let whole = response.resources.iter().filter(|r| !r.is_heartbeat());
         let whole: Vec<String> = whole.map(|r| r.name().to_string()).collect();
-        if !whole.is_empty() {
-            self.doubted
-                .extend(response.removed.iter().map(ToString::to_string));
-        }
+        let removed = response.removed.iter().map(ToString::to_string);
         // Where nothing else could be at fault, what was refreshed goes again as a whole.
         let suspects = if whole.is_empty() && response.removed.is_empty() {
             response
@@ -78,8 +81,15 @@ impl Known {
         } else {
             whole
         };
-        if suspects.len() > 1 {
-            self.doubted.extend(suspects);
+        if suspects.len() + response.removed.len() > 1 && !suspects.is_empty() {
+            self.doubted.extend(suspects.into_iter().chain(removed));
+        }
+        // What is gone by it the client still has.
+        for (name, has) in std::mem::take(&mut self.gone) {
+            if self.until.get(&name).is_none_or(|until| *until > now) {
+                self.clings.insert(name.clone());
+                self.has.insert(name, has);
+            }
         }
         for resource in &**response.resources {
             let name = resource.name().to_string();
@@ -126,6 +136,7 @@ impl Known {
         assert!(self.open.is_none(), "two in flight: {response:?}");
         assert!(!response.version.is_empty(), "{response:?}");
         let mut seen = BTreeSet::new();
+        self.gone.clear();
         let names = response.resources.iter().map(|r| r.name().to_string());
         self.before = names
             .map(|name| {
@@ -181,6 +192,7 @@ impl Known {
             }
             self.excused.remove(&name);
             self.refused.remove(&name);
+            self.clings.remove(&name);
             match resource.ttl() {
                 Some(ttl) => drop(self.until.insert(name.clone(), now + ttl)),
                 None => drop(self.until.remove(&name)),
@@ -196,11 +208,15 @@ impl Known {
                 "-{name} again without reason: {response:?}"
             );
             self.excused.remove(&name);
-            self.has.remove(&name);
+            if let Some(has) = self.has.remove(&name) {
+                self.gone.insert(name.clone(), has);
+            }
             self.took.remove(&name);
             self.keeps.remove(&name);
         }
         if full {
+            let left = self.has.iter().filter(|(name, _)| !seen.contains(*name));
+            self.gone.extend(left.map(|(n, v)| (n.clone(), v.clone())));
             self.has.retain(|name, _| seen.contains(name));
             self.sent.retain(|name, _| seen.contains(name));
             self.took.retain(|name, _| seen.contains(name));
