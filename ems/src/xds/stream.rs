@@ -133,10 +133,10 @@ impl Stream {
         let (limits, witness) = (self.limits.clone(), self.witness);
         let subscription = self.subscription(kind);
         let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(&words).into());
-        let mut judged = match request.nonce.parse() {
-            Ok(nonce) => subscription.verdict(nonce, error.as_ref(), witness, view),
-            Err(_) => None,
-        };
+        let nonce = request.nonce.parse().ok();
+        let nonce = nonce.filter(|nonce: &u64| nonce.to_string() == request.nonce);
+        let mut judged =
+            nonce.and_then(|nonce| subscription.verdict(nonce, error.as_ref(), witness, view));
         let ruled = judged.as_mut().map(|v| std::mem::take(&mut v.ruled));
         let ruled = ruled.into_iter().flatten();
         actions.extend(ruled.map(|resource| Action::Ruled(kind, resource)));

@@ -90,9 +90,9 @@ struct Rejection {
 }
 
 impl Rejection {
-    /// The client goes on with what is gone.
-    fn is_of_removal(&self) -> bool {
-        self.version.is_none()
+    /// The client goes on with what is gone, until that goes again.
+    fn clings(&self) -> bool {
+        self.version.is_none() && self.error.is_some()
     }
 }
 
@@ -304,8 +304,9 @@ impl Subscription {
             };
             // A rejected version is not sent again, also not behind its cluster.
             let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
-            let behind = rejected || entry.is_some_and(Entry::is_still_there);
-            let rejection = self.rejected.get(&name).filter(|_| behind);
+            let still_there = entry.is_some_and(Entry::is_still_there);
+            let rejection = self.rejected.get(&name);
+            let rejection = rejection.filter(|_| rejected || still_there);
             let mends = rejection.map_or(Waves::NONE, |rejection| rejection.waves);
             let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
@@ -313,7 +314,8 @@ impl Subscription {
                 (Some(new), Some(old)) if !again && same(new, old) => continue,
                 (Some(_), _) => &mut plan.upserts,
                 (None, Some(_)) => &mut plan.removals,
-                (None, None) if asked && !told => &mut plan.answers,
+                (None, None) if again && still_there => &mut plan.removals,
+                (None, None) if asked && (again || !told) => &mut plan.answers,
                 (None, None) => {
                     if entry.is_none() {
                         view.unused(self.kind, &name);
@@ -414,9 +416,8 @@ impl Subscription {
                 continue;
             }
             if let Some(entry) = entry {
-                // That goes again which was not taken.
-                let again = due.why == Why::Again;
-                lost |= entry.sent().is_some() || entry.state == State::Waiting || again;
+                let untold = entry.state == State::Waiting || entry.is_still_there();
+                lost |= untold || entry.sent().is_some();
                 unasked |= !entry.asked;
                 entry.withdraw();
                 // Where there are no words for it, there is no answer to wait for.
@@ -538,15 +539,12 @@ impl Subscription {
     pub(super) fn status(&self) -> impl Iterator<Item = Status> + '_ {
         self.entries.iter().map(|entry| {
             let rejection = self.rejected.get(entry.name());
-            // Until that goes again.
-            let refuses =
-                |rejection: &Rejection| rejection.is_of_removal() && rejection.error.is_some();
             Status {
                 kind: self.kind,
                 name: entry.name().clone(),
                 version: entry.sent().map(|resource| resource.version().clone()),
                 state: match entry.state {
-                    State::Absent if rejection.is_some_and(refuses) => State::Rejected,
+                    State::Absent if rejection.is_some_and(Rejection::clings) => State::Rejected,
                     state => state,
                 },
                 error: rejection.and_then(|rejection| rejection.error.clone()),

@@ -134,7 +134,7 @@ impl http_body::Body for Responses {
             this.flush();
         }
         // A client that talks without pause: the others first.
-        if this.rings(cx) {
+        if this.end.is_none() && this.rings(cx) {
             this.tick();
         }
         this.settle(cx);

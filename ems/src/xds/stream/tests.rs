@@ -19,6 +19,7 @@ mod delta;
 mod order;
 mod property;
 mod rejection;
+mod removal;
 mod sotw;
 mod ttl;
 

@@ -8,6 +8,9 @@
 //! Where its words say what is at fault, the rest may still be lost: Envoy (1.40) applies clusters and listeners beside those
 //! that it lists as wrong, but of the other types it hands out what came together name by name and stops at the first that
 //! fails, and of a response that it cannot read it applies nothing. Such a rest goes once more.
+//!
+//! What was to go by a rejected response the client still has. That goes again like any other removal, in its order; of a full
+//! list, which leaves it out in any case, by the list as it is without what is to be tried.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -37,34 +40,29 @@ pub(super) struct Trials {
     running: bool,
 }
 
-/// Names that go together.
+/// Names that go together, each in the version that may be at fault.
 #[derive(Debug)]
 struct Group {
-    names: Vec<(Arc<str>, Tried)>,
+    /// None: a full list as it is, which says what is gone.
+    names: Vec<(Arc<str>, Arc<str>)>,
     /// What was rejected had changes of these: until all of it was tried, the client may not have them.
     waves: Waves,
     /// Those of what it was to mend: likewise, the client still has what was there before them.
     mends: Waves,
 }
 
-/// What goes of a name.
-#[derive(Clone, Debug)]
-enum Tried {
-    /// This version, which may be at fault.
-    Version(Arc<str>),
-    /// That it is gone, of which the client did not take note.
-    Removal,
-}
-
 impl Trials {
     /// Has groups tried, the last one first.
-    fn add<const N: usize>(&mut self, groups: [Vec<(Arc<str>, Tried)>; N], of: &InFlight) {
-        if !std::mem::take(&mut self.running) {
+    fn add(&mut self, groups: Vec<Vec<(Arc<str>, Arc<str>)>>, of: &InFlight) {
+        let running = std::mem::take(&mut self.running);
+        if groups.is_empty() {
+            return;
+        }
+        if !running {
             // Another rejection than those that the last one brought.
             self.left = MOST;
         }
-        let groups = groups.into_iter().filter(|names| !names.is_empty());
-        self.groups.extend(groups.map(|names| Group {
+        self.groups.extend(groups.into_iter().map(|names| Group {
             names,
             waves: of.waves,
             mends: of.mends,
@@ -74,10 +72,11 @@ impl Trials {
     /// What was said of these names is said anew: a name is tried in one group only.
     fn forget(&mut self, names: &[Arc<str>]) {
         let names: HashSet<_> = names.iter().collect();
-        for group in &mut self.groups {
+        self.groups.retain_mut(|group| {
+            let before = group.names.len();
             group.names.retain(|(name, _)| !names.contains(name));
-        }
-        self.groups.retain(|group| !group.names.is_empty());
+            before == 0 || !group.names.is_empty()
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -99,7 +98,7 @@ impl Trials {
 /// What becomes of a name that is to be tried.
 enum Standing {
     /// It goes as it was sent.
-    Same(Option<Arc<Resource>>),
+    Same(Arc<Resource>),
     /// There is another version, which goes its own way; if it is as before again until then, that has to be tried.
     Other,
     /// It went its own way, or is wanted no more.
@@ -108,34 +107,32 @@ enum Standing {
 
 impl Subscription {
     /// Has what a client took nothing of tried apart. Where it said by name what is at fault, that is nothing but what came
-    /// with that, and goes once more without.
-    pub(super) fn doubt(&mut self, rejected: &InFlight, blame: &Blame) {
+    /// with that, and goes once more without. `gone`: it did not take either that something is gone.
+    pub(super) fn doubt(&mut self, rejected: &InFlight, blame: &Blame, gone: bool) {
         self.trials.forget(&blame.names);
-        let tried = |name: &Arc<str>| match rejected.version(name) {
-            Some(version) => Tried::Version(version.clone()),
-            None => Tried::Removal,
+        let tried = |names: &[Arc<str>]| -> Vec<_> {
+            let names = names.iter();
+            let tried =
+                names.filter_map(|name| Some((name.clone(), rejected.version(name)?.clone())));
+            tried.collect()
         };
-        let suspects = |names: &[Arc<str>]| -> (Vec<_>, Vec<_>) {
-            let all = names.iter().map(|name| (name.clone(), tried(name)));
-            all.partition(|(_, tried)| matches!(tried, Tried::Version(_)))
-        };
-        if blame.named {
-            let (resources, removals) = suspects(&blame.beside);
-            if resources.is_empty() && removals.is_empty() {
-                self.trials.running = false;
-            } else {
-                self.trials.add([resources, removals], rejected);
+        let list = (gone && self.is_full()).then(Vec::new);
+        let some = |names: &Vec<_>| !names.is_empty();
+        let groups: Vec<_> = if blame.named {
+            // A list that has these, and is taken, says all.
+            let beside = Some(tried(&blame.beside)).filter(some);
+            list.into_iter().chain(beside).collect()
+        } else {
+            let mut first = tried(&blame.names);
+            // Alone it is at fault for certain.
+            if first.len() == 1 && !gone {
+                first.clear();
             }
-            return;
-        }
-        let (mut first, removals) = suspects(&blame.names);
-        // Alone it is at fault for certain. What is gone is not told apart.
-        if first.is_empty() || first.len() == 1 && removals.is_empty() {
-            self.trials.running = false;
-            return;
-        }
-        let second = first.split_off(first.len() / 2);
-        self.trials.add([second, first, removals], rejected);
+            let second = first.split_off(first.len() / 2);
+            let halves = [second, first].into_iter().filter(some);
+            halves.chain(list).collect()
+        };
+        self.trials.add(groups, rejected);
     }
 
     /// What was in flight was taken.
@@ -148,7 +145,7 @@ impl Subscription {
         let mut others: Option<Group> = None;
         let mut plan = None;
         if self.trials.left == 0 {
-            self.give_up();
+            self.give_up(view);
         }
         while plan.is_none()
             && let Some(group) = self.trials.groups.pop()
@@ -158,18 +155,23 @@ impl Subscription {
                 waves,
                 mends,
             } = group;
+            let item = |name, resource| Item {
+                name,
+                resource,
+                due: Due::new(Why::Again, waves),
+                mends,
+                refresh: false,
+            };
             let mut answers = Vec::new();
             let mut rest = Vec::new();
-            for (name, tried) in names {
-                match self.standing(&name, &tried, view) {
-                    Standing::Same(resource) => answers.push(Item {
-                        name,
-                        resource,
-                        due: Due::new(Why::Again, waves),
-                        mends,
-                        refresh: false,
-                    }),
-                    Standing::Other => rest.push((name, tried)),
+            if names.is_empty() {
+                let untold = self.unlisted().filter(|entry| self.is_untold(entry));
+                answers.extend(untold.map(|entry| item(entry.name().clone(), None)));
+            }
+            for (name, version) in names {
+                match self.standing(&name, &version, view) {
+                    Standing::Same(resource) => answers.push(item(name, Some(resource))),
+                    Standing::Other => rest.push((name, version)),
                     Standing::Over if self.dirty.is_asked(&name) => {
                         // The answer to that counts as the trial.
                         self.dirty.widen(&name, waves.and(mends));
@@ -217,20 +219,17 @@ impl Subscription {
     }
 
     /// Leaves the rest untried. It counts as rejected, for the client has nothing of it.
-    fn give_up(&mut self) {
+    fn give_up(&mut self, view: &dyn View) {
         let rest = std::mem::take(&mut self.trials.groups);
-        for Group {
-            names,
-            waves,
-            mends,
-        } in rest
-        {
-            for (name, tried) in names {
-                let waves = waves.and(mends);
-                let Tried::Version(version) = tried else {
-                    self.refuse_removal(&name, &UNTRIED.into(), waves);
-                    continue;
-                };
+        let untried: Arc<str> = UNTRIED.into();
+        for group in rest {
+            let waves = group.waves.and(group.mends);
+            if group.names.is_empty() {
+                let untold = self.unlisted().filter(|entry| self.is_untold(entry));
+                let untold: Vec<_> = untold.map(|entry| entry.name().clone()).collect();
+                self.refuse_removals(&untold, &untried, waves, view);
+            }
+            for (name, version) in group.names {
                 let entry = self.entries.get_mut(&name);
                 let open = entry.filter(|entry| entry.state == State::Sent);
                 if let Some(entry) = open
@@ -239,7 +238,7 @@ impl Subscription {
                     entry.reject();
                     let rejection = Rejection {
                         version: Some(version),
-                        error: Some(UNTRIED.into()),
+                        error: Some(untried.clone()),
                         waves,
                     };
                     self.rejected.insert(name, rejection);
@@ -248,35 +247,23 @@ impl Subscription {
         }
     }
 
-    fn standing(&self, name: &Arc<str>, tried: &Tried, view: &dyn View) -> Standing {
+    fn standing(&self, name: &Arc<str>, version: &Arc<str>, view: &dyn View) -> Standing {
         let entry = self.entries.get(name);
         let asked = entry.is_some_and(|entry| entry.asked);
         let wanted = asked || (self.wildcard && view.covers(self.kind, name));
-        if self.dirty.is_asked(name) || !(wanted || self.wildcard) {
+        // What came beside something that was rejected by name is neither taken nor rejected.
+        let open = |entry: &&Entry| matches!(entry.state, State::Rejected | State::Sent);
+        let sent = entry.filter(open).and_then(Entry::sent);
+        let over = sent.is_none_or(|sent| sent.version() != version);
+        if over || self.dirty.is_asked(name) || !(wanted || self.wildcard) {
             return Standing::Over;
         }
         // Only then: to ask for a resource is to use it.
         let resource = wanted.then(|| view.get(self.kind, name)).flatten();
         let resource = resource.map(|resource| dress(self.expires, resource));
-        match tried {
-            Tried::Version(version) => {
-                // What came beside something that was rejected by name is neither taken nor rejected.
-                let open = |entry: &&Entry| matches!(entry.state, State::Rejected | State::Sent);
-                let sent = entry.filter(open).and_then(Entry::sent);
-                match &resource {
-                    _ if sent.is_none_or(|sent| sent.version() != version) => Standing::Over,
-                    Some(new) if new.version() == version => Standing::Same(resource),
-                    _ => Standing::Other,
-                }
-            }
-            Tried::Removal => {
-                let gone = entry.is_none_or(|entry| entry.state == State::Absent);
-                match resource {
-                    _ if !gone => Standing::Over,
-                    None => Standing::Same(None),
-                    Some(_) => Standing::Other,
-                }
-            }
+        match resource {
+            Some(new) if new.version() == version => Standing::Same(new),
+            _ => Standing::Other,
         }
     }
 }

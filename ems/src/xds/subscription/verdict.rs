@@ -9,7 +9,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    BACKLOG, Entry, InFlight, Rejection, Subscription, Waves,
+    BACKLOG, Entry, InFlight, Kept, Rejection, Subscription, Waves,
     blame::{mentions, took_the_rest},
     due::{Due, Why},
 };
@@ -31,6 +31,8 @@ pub(super) struct Blame {
     pub(super) names: Vec<Arc<str>>,
     /// The client says so.
     pub(super) named: bool,
+    /// That they are gone is all that can be wrong.
+    of_gone: bool,
     /// What else the client may have taken nothing of.
     pub(super) beside: Vec<Arc<str>>,
 }
@@ -59,37 +61,37 @@ impl Subscription {
                 ..Verdict::default()
             });
         };
-        let (refused, gone) = self.not_gone(&in_flight);
+        let gone = self.gone_by(&in_flight);
         let blame = blame(&in_flight, self.is_full(), &gone, error);
-        self.doubt(&in_flight, &blame);
-        let Blame {
-            names: blamed,
-            named,
-            ..
-        } = blame;
+        let waves = in_flight.waves.and(in_flight.mends);
         // What is not certain is shown as rejected, and not ruled upon.
-        let certain = named || blamed.len() <= 1 && refused.is_empty();
-        let exists = |name: &Arc<str>| in_flight.version(name).is_some();
-        let tried_apart = !named && blamed.iter().any(exists);
-        if named && took_the_rest(error) {
-            self.use_beside(&in_flight.resources, &blamed);
+        let alone = || blame.names.len() <= 1 && gone.is_empty();
+        let certain = blame.named || alone() && !self.leaves_out();
+        let mut fresh = false;
+        if blame.named && took_the_rest(error) {
+            self.doubt(&in_flight, &blame, false);
+            self.use_beside(&in_flight.resources, &blame.names);
             self.gone(&in_flight.removed, view);
+        } else if blame.of_gone {
+            self.doubt(&in_flight, &blame, false);
+            fresh = self.refuse_removals(&gone, error, waves, view);
+        } else {
+            self.doubt(&in_flight, &blame, !gone.is_empty());
+            if !self.is_full() {
+                self.remove_again(gone, &in_flight);
+            }
         }
+        let blamed = blame.names;
         if let Some(beats) = &mut self.beats {
             beats.reject();
         }
-        let mut fresh = false;
         let mut ruled = Vec::new();
         let mut left_with_nothing = Vec::new();
-        let waves = in_flight.waves.and(in_flight.mends);
         for name in &blamed {
             let Some(entry) = self.entries.get_mut(name) else {
                 continue;
             };
             let Some(sent) = entry.sent().cloned() else {
-                if !tried_apart {
-                    fresh |= self.refuse_removal(name, error, waves);
-                }
                 continue;
             };
             if in_flight.version(name) != Some(sent.version()) {
@@ -134,12 +136,9 @@ impl Subscription {
         };
         if full {
             let kept = &self.kept;
-            let unlisted = |entry: &&mut Entry| {
-                let behind = entry.is_behind() && kept.get(entry.name()).is_none();
-                entry.is_still_there() || behind
-            };
             let entries = self.entries.iter_mut();
-            entries.filter(unlisted).for_each(lose);
+            let unlisted = entries.filter(|entry| is_unlisted(entry, kept));
+            unlisted.for_each(lose);
         } else {
             let mut walk = self.entries.walk();
             let entries = names.iter().filter_map(|name| walk.to(name));
@@ -151,44 +150,78 @@ impl Subscription {
         }
     }
 
-    /// What the client goes on with unless it took the response in flight, by which it is gone: what it refused to part with
-    /// before, and what not. Of a full list, all that is left out.
-    fn not_gone(&self, in_flight: &InFlight) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+    /// What goes by the response in flight, if it is taken. Of a full list, what it leaves out and was not refused before.
+    fn gone_by(&self, in_flight: &InFlight) -> Vec<Arc<str>> {
         if !self.is_full() {
-            return (Vec::new(), in_flight.removed.to_vec());
+            return in_flight.removed.to_vec();
         }
-        let left = self.entries.iter().filter(|entry| entry.is_still_there());
-        let left = left.map(|entry| entry.name().clone());
-        left.partition(|name| {
-            let rejection = self.rejected.get(name);
-            rejection.is_some_and(Rejection::is_of_removal)
-        })
+        let untold = self.unlisted().filter(|entry| self.is_untold(entry));
+        untold.map(|entry| entry.name().clone()).collect()
     }
 
-    /// Notes that the client goes on with something that is gone, because it rejected that. True: that is news.
-    pub(super) fn refuse_removal(
+    /// Whether full lists leave out what the client has, also by its own word.
+    fn leaves_out(&self) -> bool {
+        self.is_full() && self.unlisted().next().is_some()
+    }
+
+    /// What the client has and full lists leave out.
+    pub(super) fn unlisted(&self) -> impl Iterator<Item = &Entry> {
+        let entries = self.entries.iter();
+        entries.filter(|entry| is_unlisted(entry, &self.kept))
+    }
+
+    /// Whether it is gone, and the client did not say anything to that but with something else.
+    pub(super) fn is_untold(&self, entry: &Entry) -> bool {
+        let refused = self.rejected.get(entry.name());
+        entry.is_still_there() && !refused.is_some_and(Rejection::clings)
+    }
+
+    /// Has it said once more that things are gone, unless they came back meanwhile.
+    fn remove_again(&mut self, names: Vec<Arc<str>>, rejected: &InFlight) {
+        let mut walk = self.entries.walk();
+        let dues = names.into_iter().filter_map(|name| {
+            let entry = walk.to(&name)?;
+            let due = Due {
+                gone: true,
+                ..Due::new(Why::Again, rejected.waves.and(rejected.mends))
+            };
+            (entry.is_still_there() || entry.asked).then_some((name, due))
+        });
+        self.dirty.add(dues);
+    }
+
+    /// Notes that the client goes on with things that are gone, because it rejected that. True: that is news.
+    pub(super) fn refuse_removals(
         &mut self,
-        name: &Arc<str>,
+        names: &[Arc<str>],
         error: &Arc<str>,
         waves: Waves,
+        view: &dyn View,
     ) -> bool {
-        let entry = self.entries.get_mut(name);
-        let Some(entry) = entry.filter(|entry| entry.is_still_there()) else {
-            return false;
-        };
-        let rejection = Rejection {
-            version: None,
-            error: Some(error.clone()),
-            waves,
-        };
-        if self.rejected.len() < BACKLOG {
-            let known = self.rejected.insert(name.clone(), rejection);
-            known.is_none_or(|known| !known.is_of_removal())
-        } else {
-            // A client is not to collect what is gone without end.
-            entry.lose();
-            false
+        let (mut fresh, mut lost) = (false, false);
+        let mut walk = self.entries.walk();
+        for name in names {
+            let Some(entry) = walk.to(name).filter(|entry| entry.is_still_there()) else {
+                continue;
+            };
+            let rejection = Rejection {
+                version: None,
+                error: Some(error.clone()),
+                waves,
+            };
+            if self.rejected.len() < BACKLOG || self.rejected.contains_key(name) {
+                let known = self.rejected.insert(name.clone(), rejection);
+                fresh |= known.is_none_or(|known| known.version.is_some());
+            } else {
+                // A client is not to collect what is gone without end.
+                entry.lose();
+                lost = true;
+            }
         }
+        if lost {
+            self.forget_gone(view);
+        }
+        fresh
     }
 
     /// Notes that the client uses all of a response but for some.
@@ -199,6 +232,7 @@ impl Subscription {
             let entry = walk.to(resource.name());
             if let Some(entry) = entry.filter(|entry| !blamed.contains(entry.name())) {
                 entry.use_untaken();
+                self.rejected.remove(resource.name());
             }
         }
     }
@@ -231,24 +265,27 @@ impl Subscription {
     }
 }
 
+/// Whether the client has something of it, and full lists nothing.
+fn is_unlisted(entry: &Entry, kept: &Kept) -> bool {
+    entry.is_behind() && (entry.is_still_there() || kept.get(entry.name()).is_none())
+}
+
 /// What a rejection is about. `full`: of a full list; `gone`: what goes by it.
 fn blame(sent: &InFlight, full: bool, gone: &[Arc<str>], error: &str) -> Blame {
     let resources = sent.resources.iter();
-    let names = resources.clone().map(|resource| resource.name());
-    let all = || names.clone().chain(gone).cloned();
-    let (named, mut beside): (Vec<_>, Vec<_>) = all().partition(|name| mentions(error, name));
+    let names = resources.clone().map(|resource| resource.name().clone());
+    let (named, mut beside): (Vec<_>, Vec<_>) = names.partition(|name| mentions(error, name));
     if !named.is_empty() {
         if took_the_rest(error) {
             beside.clear();
         } else if full {
             // In a full list what is not new was taken before.
-            beside.retain(|name| {
-                sent.updated.binary_search(name).is_ok() || sent.version(name).is_none()
-            });
+            beside.retain(|name| sent.updated.binary_search(name).is_ok());
         }
         return Blame {
             names: named,
             named: true,
+            of_gone: false,
             beside,
         };
     }
@@ -260,13 +297,16 @@ fn blame(sent: &InFlight, full: bool, gone: &[Arc<str>], error: &str) -> Blame {
         let whole = resources.filter(|resource| !resource.is_heartbeat());
         whole.map(|resource| resource.name().clone()).collect()
     };
-    suspects.extend_from_slice(gone);
-    if suspects.is_empty() && !full {
-        suspects.extend(all());
+    let of_gone = suspects.is_empty() && !gone.is_empty();
+    if of_gone {
+        suspects = gone.to_vec();
+    } else if suspects.is_empty() && !full {
+        suspects = beside;
     }
     Blame {
         names: suspects,
         named: false,
+        of_gone,
         beside: Vec::new(),
     }
 }

@@ -34,6 +34,8 @@ pub(super) struct Known {
     pub(super) before: BTreeMap<String, (Option<String>, Option<Duration>)>,
     /// The same of what is gone by it.
     pub(super) gone: BTreeMap<String, String>,
+    /// How much of what was sent before, it may be long forgotten, the full list that is to be answered leaves out.
+    pub(super) left_out: usize,
     /// Names whose next response may repeat a version: they were asked for.
     pub(super) excused: BTreeSet<String>,
     /// The same because their cluster changed; not if the client rejected that version.
@@ -218,6 +220,8 @@ impl Known {
             let left = self.has.iter().filter(|(name, _)| !seen.contains(*name));
             self.gone.extend(left.map(|(n, v)| (n.clone(), v.clone())));
             self.has.retain(|name, _| seen.contains(name));
+            let left = self.sent.keys().filter(|name| !seen.contains(*name));
+            self.left_out = left.count();
             self.sent.retain(|name, _| seen.contains(name));
             self.took.retain(|name, _| seen.contains(name));
             self.keeps.retain(|name| seen.contains(name));

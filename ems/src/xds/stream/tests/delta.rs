@@ -218,6 +218,9 @@ fn stale_nonce_subscribes() {
         "cds ack =>",
         "cds nonce:99 +b => cds b=1",
         "cds nonce:1 +c -a =>",
+        // Numbers, to whoever sent them: to a client they are text.
+        "cds nonce:+2 =>",
+        "cds nonce:02 =>",
         "write cds:a=2 =>",
         "cds ack => cds c=1",
     ]);

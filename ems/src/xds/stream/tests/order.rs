@@ -281,8 +281,9 @@ impl World {
                 self.clings.remove(key);
             }
             for key in &open.gone {
-                // If it did not take that the first time, that comes again.
-                if self.told_gone.insert(*key) && self.has.contains_key(key) {
+                // A list that it did not take the first time leaves that out again.
+                let first = self.told_gone.insert(*key) || !self.full(kind);
+                if first && self.has.contains_key(key) {
                     self.check_unused(*key);
                 }
             }

@@ -64,19 +64,19 @@ fn suspects_are_tried_apart() {
         "cds ack => cds c=1 d=1",
         "cds ack => cds a=1",
     ]);
-    // That something is gone goes first: if that is taken, what is new was wrong.
+    // It may be that something is gone which is wrong: what is new goes alone.
     check(&[
         "write cds:a=1 cds:x=1 cds:y=1 =>",
         "cds +* => cds a=1 x=1 y=1",
         "cds ack =>",
         "write cds:a=2 cds:-x cds:-y => cds a=2 -x -y",
-        "cds nack:wrong => cds -x -y",
         "cds nack:wrong => cds a=2",
+        "cds nack:wrong => cds -x -y",
         "cds nack:wrong =>",
         "write cds:b=1 cds:c=1 cds:-a => cds b=1 c=1 -a",
-        "cds nack:wrong => cds -a",
-        "cds ack => cds b=1",
+        "cds nack:wrong => cds b=1",
         "cds ack => cds c=1",
+        "cds ack => cds -a",
         "cds ack =>",
     ]);
     super::check(
@@ -98,9 +98,9 @@ fn what_came_with_something_wrong_goes_again() {
     check(&[
         "write rds:a=1 rds:b=1 rds:c=1 =>",
         "rds +a +b +c +x => rds a=1 b=1 c=1 -x",
-        "rds nack:b_is_wrong => rds -x",
-        "rds ack => rds a=1 c=1",
+        "rds nack:b_is_wrong => rds a=1 c=1",
         "rds nack:c_is_wrong => rds a=1",
+        "rds ack => rds -x",
         "rds ack =>",
         "lost =>",
     ]);
@@ -151,90 +151,6 @@ fn what_came_with_something_wrong_goes_again() {
         "rds nack:a_is_wrong -a => rds b=Y",
         "rds ack => cds -X",
     ]);
-}
-
-/// What goes by a response that was rejected is still with the client: it goes once more, alone, and what it may point at waits
-/// until it was taken. If that is rejected as well, it waits until the client parts with it.
-#[test]
-fn what_is_gone_by_a_rejected_response_goes_again() {
-    let start = [
-        "write cds:X=1 lds:a=1 lds:d=X =>",
-        "cds => cds X=1",
-        "cds ack =>",
-        "lds => lds a=1 d=X",
-        "lds ack =>",
-    ];
-    let with = |mode, lines: &[&'static str]| super::check(mode, &[&start, lines].concat());
-    with(
-        Mode::Delta,
-        &[
-            "write lds:c=1 lds:-d cds:-X => lds c=1 -d",
-            "lds nack:bad => lds -d",
-            // Now it is known that the other one is at fault.
-            "lds ack => lds c=1",
-            "lds nack:bad => cds -X",
-        ],
-    );
-    with(
-        Mode::Delta,
-        &[
-            "write lds:c=1 lds:-d cds:-X => lds c=1 -d",
-            "lds nack:bad => lds -d",
-            "lds nack:bad => lds c=1",
-            "lds nack:bad =>",
-            "write lds:e=1 => lds e=1",
-            "lds ack =>",
-            "write lds:d=2 => lds d=2",
-            "write rds:x=1 =>",
-            "lds ack => cds -X",
-        ],
-    );
-    with(
-        Mode::Sotw,
-        &[
-            "write lds:c=1 lds:-d cds:-X => lds a=1 c=1",
-            "lds nack:bad => lds a=1",
-            "lds ack => lds a=1 c=1",
-            "lds nack:bad => cds",
-        ],
-    );
-    with(
-        Mode::Sotw,
-        &[
-            "write lds:c=1 lds:-d cds:-X => lds a=1 c=1",
-            "lds nack:name:_\"c\":_constraint_failed => lds a=1",
-            "lds nack:bad =>",
-            "lost =>",
-            // A list that is taken says it, too.
-            "write lds:e=1 => lds a=1 e=1",
-            "lds ack => cds",
-        ],
-    );
-}
-
-/// What a client does not part with is shown as rejected, and forgotten once it is gone.
-#[test]
-fn what_a_client_clings_to_is_shown() {
-    for mode in [Mode::Delta, Mode::Sotw] {
-        let mut driver = Driver::new(mode, Limits::default());
-        for line in [
-            "write lds:a=1",
-            "lds",
-            "lds ack",
-            "write lds:-a",
-            "lds nack:no",
-        ] {
-            driver.run(line);
-        }
-        assert_eq!(driver.states(), "lds:a=Rejected(no)");
-        driver.run("write lds:a=2");
-        assert_eq!(driver.states(), "lds:a=Sent");
-        driver.run("lds ack");
-        driver.run("write lds:-a");
-        assert_eq!(driver.states(), "lds:a=Absent");
-        driver.run("lds ack");
-        assert_eq!((driver.states(), driver.stream.kept()), (String::new(), 0));
-    }
 }
 
 /// What mends a rejection goes on counting as what it mends, also if it is tried again beside something else.
