@@ -400,8 +400,11 @@ impl Subscription {
                 // Not a look at what there are thousands of where nobody needs it.
                 let differs = (notes_updates || keeps)
                     && before.is_none_or(|old| old.version() != new.version());
-                // What is tried apart is what can be wrong with a full list, and new to the client.
-                if notes_updates && (differs || due.why == Why::Again) {
+                // What the client did not take is new to it, also if it comes again, and can be wrong with a full list.
+                let taken = entry
+                    .as_ref()
+                    .is_some_and(|entry| entry.state == State::Acked);
+                if notes_updates && (differs || due.why == Why::Again || !taken) {
                     updated.push(new.name().clone());
                 }
                 match entry {

@@ -20,6 +20,8 @@ pub(super) struct Entry {
     sent: bool,
     /// The client uses this version of it or one before.
     has: bool,
+    /// It uses what was sent last, without having said that it took it.
+    untaken: bool,
     pub(super) asked: bool,
     pub(super) state: State,
 }
@@ -31,6 +33,7 @@ impl Entry {
             resource: Arc::new(Resource::remembered(name, Arc::default())),
             sent: false,
             has: false,
+            untaken: false,
             asked: false,
             state: State::Waiting,
         }
@@ -42,6 +45,7 @@ impl Entry {
             resource,
             sent: true,
             has: state == State::Acked,
+            untaken: false,
             asked: false,
             state,
         }
@@ -61,6 +65,7 @@ impl Entry {
     pub(super) fn send(&mut self, resource: Arc<Resource>) {
         self.resource = resource;
         self.sent = true;
+        self.untaken = false;
         self.state = State::Sent;
     }
 
@@ -70,12 +75,13 @@ impl Entry {
             self.resource = Arc::new(Resource::remembered(self.name().clone(), Arc::default()));
         }
         self.sent = false;
+        self.untaken = false;
         self.state = State::Absent;
     }
 
     /// Whether the client uses it without having said that it took it. Of what came in a full list, and is answered.
     pub(super) fn is_used_untaken(&self) -> bool {
-        self.has && self.state == State::Sent
+        self.untaken
     }
 
     /// Notes that the client uses nothing of it any more.
@@ -96,16 +102,19 @@ impl Entry {
     /// Notes that the client took what was sent.
     pub(super) fn take(&mut self) {
         self.has = true;
+        self.untaken = false;
         self.state = State::Acked;
     }
 
     /// Notes that the client uses what was sent, although it did not say that it took it.
     pub(super) fn use_untaken(&mut self) {
         self.has = true;
+        self.untaken = true;
     }
 
     /// Notes that the client rejected what was sent. True: it has nothing else.
     pub(super) fn reject(&mut self) -> bool {
+        self.untaken = false;
         self.state = State::Rejected;
         !self.has
     }

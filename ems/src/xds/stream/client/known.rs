@@ -189,7 +189,7 @@ impl Known {
                 !same || full || excused,
                 "{name}@{version} again without reason: {response:?}"
             );
-            if !same || doubted {
+            if !same || doubted || self.refused.contains(&name) {
                 updated.push(name.clone());
             }
             self.excused.remove(&name);

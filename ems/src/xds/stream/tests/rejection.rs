@@ -153,6 +153,38 @@ fn what_came_with_something_wrong_goes_again() {
     ]);
 }
 
+/// What was rejected, and is sent again because the client asks, can be wrong again; in its place stands what it took, and not
+/// what came since and was not.
+#[test]
+fn what_goes_again_can_be_wrong_again() {
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    for line in [
+        "write cds:a=1",
+        "cds",
+        "cds ack",
+        "write cds:a=2",
+        "cds nack:bad a *",
+    ] {
+        driver.run(line);
+    }
+    assert_eq!(driver.states(), "cds:a=Sent");
+    driver.run("cds nack:bad a *");
+    assert_eq!(driver.states(), "cds:a=Rejected(bad)");
+    super::check(
+        Mode::Sotw,
+        &[
+            "write lds:x=1 lds:y=1 =>",
+            "lds => lds x=1 y=1",
+            "lds ack =>",
+            "write lds:x=2 lds:y=2 => lds x=2 y=2",
+            "write lds:y=3 =>",
+            "lds nack:x_is_bad => lds x=1 y=3",
+            "lds nack:bad =>",
+            "write lds:z=1 => lds x=1 y=1 z=1",
+        ],
+    );
+}
+
 /// What mends a rejection goes on counting as what it mends, also if it is tried again beside something else.
 #[test]
 fn what_is_tried_again_mends_what_it_mended() {
