@@ -358,6 +358,18 @@ impl Subscription {
                 (item.name, gone)
             });
         self.dirty.add(removals);
+        // What was rejected beside something new goes with nothing new: it has to show who is at fault.
+        let again = |item: &mut Item| item.due.why == Why::Again;
+        let alone = plan.answers.is_empty();
+        if plan.removals.iter_mut().any(again) {
+            let later = plan.removals.extract_if(.., |item| again(item) != alone);
+            let mut later: Vec<_> = later.map(|item| (item.name, item.due)).collect();
+            if alone {
+                let upserts = std::mem::take(&mut plan.upserts).into_iter();
+                later.extend(upserts.map(|item| (item.name, item.due)));
+            }
+            self.dirty.add(later);
+        }
     }
 
     /// Whether there is something to say once a plan has been cut to what may be sent now.

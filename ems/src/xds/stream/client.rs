@@ -459,7 +459,7 @@ impl Client {
                 let told = if quiet { 0 } else { known.sent.len() };
                 let open = known.open.as_ref();
                 let open = open.map_or(0, |sent| sent.resources.len() + sent.removed.len());
-                let open = open + known.left_out;
+                let open = open + known.gone.len();
                 // What is in no list any more because it was rejected; gone, it is kept until it is looked at.
                 let refused = if quiet {
                     0

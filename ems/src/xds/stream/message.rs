@@ -78,7 +78,8 @@ pub enum Action {
     Rejected {
         /// Of this type.
         kind: ResourceType,
-        /// The resources at fault, as far as the text names them; else all that may be: what was new to the client, and what was gone.
+        /// The resources at fault, as far as the text names them; else all that may be: what was new to the
+        /// client or, where nothing was, what is gone.
         names: Vec<Arc<str>>,
         /// One of these is rejected in this version for the first time; else nothing is known now that was not before.
         fresh: bool,

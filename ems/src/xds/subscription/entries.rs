@@ -22,6 +22,8 @@ pub(super) struct Entry {
     has: bool,
     /// It uses what was sent last, without having said that it took it.
     untaken: bool,
+    /// What was sent last came with something that it rejected by name, and is yet to be tried.
+    doubted: bool,
     pub(super) asked: bool,
     pub(super) state: State,
 }
@@ -34,6 +36,7 @@ impl Entry {
             sent: false,
             has: false,
             untaken: false,
+            doubted: false,
             asked: false,
             state: State::Waiting,
         }
@@ -46,6 +49,7 @@ impl Entry {
             sent: true,
             has: state == State::Acked,
             untaken: false,
+            doubted: false,
             asked: false,
             state,
         }
@@ -66,22 +70,46 @@ impl Entry {
         self.resource = resource;
         self.sent = true;
         self.untaken = false;
+        self.doubted = false;
         self.state = State::Sent;
     }
 
-    /// Notes that there is no such thing. Until it says so the client goes on with what it has.
+    /// Notes that there is no such thing. Until the client takes that, it goes on with what it has.
     pub(super) fn withdraw(&mut self) {
         if self.sent {
             self.resource = Arc::new(Resource::remembered(self.name().clone(), Arc::default()));
         }
         self.sent = false;
         self.untaken = false;
+        self.doubted = false;
         self.state = State::Absent;
     }
 
     /// Whether the client uses it without having said that it took it. Of what came in a full list, and is answered.
     pub(super) fn is_used_untaken(&self) -> bool {
         self.untaken
+    }
+
+    /// Notes that nobody knows whether the client took what was sent.
+    pub(super) fn doubt(&mut self) {
+        self.doubted = self.state == State::Sent;
+    }
+
+    /// What a full list says of it, that is of what was sent or, where the client did not take that, of what it took before.
+    pub(super) fn listed<'a>(
+        &'a self,
+        before: Option<&'a Arc<Resource>>,
+    ) -> Option<&'a Arc<Resource>> {
+        if self.doubted || self.state == State::Rejected {
+            before
+        } else {
+            self.sent()
+        }
+    }
+
+    /// Whether the client uses some version of it.
+    pub(super) fn has(&self) -> bool {
+        self.has
     }
 
     /// Notes that the client uses nothing of it any more.
@@ -103,6 +131,7 @@ impl Entry {
     pub(super) fn take(&mut self) {
         self.has = true;
         self.untaken = false;
+        self.doubted = false;
         self.state = State::Acked;
     }
 

@@ -53,12 +53,16 @@ impl Plan {
         answers
     }
 
-    /// Leaves one resource in it, beside what is gone, and gives back the names of the others.
+    /// Leaves one resource in it, or only what is gone, and gives back the names of the others.
     pub(super) fn keep_one(&mut self) -> Vec<(Arc<str>, Due)> {
         let mut first = true;
         let mut surplus = |item: &mut Item| item.resource.is_some() && !std::mem::take(&mut first);
         let mut later: Vec<Item> = self.answers.extract_if(.., &mut surplus).collect();
         later.extend(self.upserts.extract_if(.., &mut surplus));
+        if !first {
+            later.extend(self.answers.extract_if(.., |item| item.resource.is_none()));
+            later.append(&mut self.removals);
+        }
         later
             .into_iter()
             .map(|item| (item.name, item.due))

@@ -84,11 +84,7 @@ impl Subscription {
     /// What a full list says of an entry. Of a rejected version, the one before: that the client takes, with all the rest,
     /// and does not remove.
     pub(super) fn listed<'a>(&'a self, entry: &'a Entry) -> Option<&'a Arc<Resource>> {
-        let before = self.kept.get(entry.name());
-        match entry.state {
-            State::Rejected => before,
-            _ => entry.sent(),
-        }
+        entry.listed(self.kept.get(entry.name()))
     }
 
     /// How many notes it keeps of names, but for those that it has yet to look at.

@@ -9,8 +9,8 @@
 //! that it lists as wrong, but of the other types it hands out what came together name by name and stops at the first that
 //! fails, and of a response that it cannot read it applies nothing. Such a rest goes once more.
 //!
-//! What was to go by a rejected response the client still has. That goes again like any other removal, in its order; of a full
-//! list, which leaves it out in any case, by the list as it is without what is to be tried.
+//! What was to go by a rejected response is still there at the client. So it goes again, with nothing new beside it: in its
+//! order, like any other removal; of a full list, by a list of what the client took.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -43,7 +43,7 @@ pub(super) struct Trials {
 /// Names that go together, each in the version that may be at fault.
 #[derive(Debug)]
 struct Group {
-    /// None: a full list as it is, which says what is gone.
+    /// Empty: a full list of what the client took, which says what is gone.
     names: Vec<(Arc<str>, Arc<str>)>,
     /// What was rejected had changes of these: until all of it was tried, the client may not have them.
     waves: Waves,
@@ -124,7 +124,7 @@ impl Subscription {
             list.into_iter().chain(beside).collect()
         } else {
             let mut first = tried(&blame.names);
-            // Alone it is at fault for certain.
+            // There is nothing else that could be at fault.
             if first.len() == 1 && !gone {
                 first.clear();
             }

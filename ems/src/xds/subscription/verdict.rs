@@ -31,7 +31,7 @@ pub(super) struct Blame {
     pub(super) names: Vec<Arc<str>>,
     /// The client says so.
     pub(super) named: bool,
-    /// That they are gone is all that can be wrong.
+    /// Nothing is new, so it can only be wrong that the names are gone.
     of_gone: bool,
     /// What else the client may have taken nothing of.
     pub(super) beside: Vec<Arc<str>>,
@@ -77,6 +77,9 @@ impl Subscription {
             fresh = self.refuse_removals(&gone, error, waves, view);
         } else {
             self.doubt(&in_flight, &blame, !gone.is_empty());
+            let mut walk = self.entries.walk();
+            let beside = blame.beside.iter().filter_map(|name| walk.to(name));
+            beside.for_each(Entry::doubt);
             if !self.is_full() {
                 self.remove_again(gone, &in_flight);
             }
@@ -159,7 +162,7 @@ impl Subscription {
         untold.map(|entry| entry.name().clone()).collect()
     }
 
-    /// Whether full lists leave out what the client has, also by its own word.
+    /// Whether full lists leave out something that the client has, also what it refused to part with.
     fn leaves_out(&self) -> bool {
         self.is_full() && self.unlisted().next().is_some()
     }
@@ -170,13 +173,13 @@ impl Subscription {
         entries.filter(|entry| is_unlisted(entry, &self.kept))
     }
 
-    /// Whether it is gone, and the client did not say anything to that but with something else.
+    /// Whether it is gone, and the client has not refused just that.
     pub(super) fn is_untold(&self, entry: &Entry) -> bool {
         let refused = self.rejected.get(entry.name());
         entry.is_still_there() && !refused.is_some_and(Rejection::clings)
     }
 
-    /// Has it said once more that things are gone, unless they came back meanwhile.
+    /// Has it said once more that things are gone. If there is news of them, they are looked at instead.
     fn remove_again(&mut self, names: Vec<Arc<str>>, rejected: &InFlight) {
         let mut walk = self.entries.walk();
         let dues = names.into_iter().filter_map(|name| {
@@ -230,7 +233,12 @@ impl Subscription {
         let mut walk = self.entries.walk();
         for resource in resources {
             let entry = walk.to(resource.name());
-            if let Some(entry) = entry.filter(|entry| !blamed.contains(entry.name())) {
+            // Not of a version before, which only went again.
+            let used = |entry: &&mut Entry| {
+                let last = entry.sent().map(|sent| sent.version()) == Some(resource.version());
+                last && entry.state == State::Sent && !blamed.contains(entry.name())
+            };
+            if let Some(entry) = entry.filter(used) {
                 entry.use_untaken();
                 self.rejected.remove(resource.name());
             }
@@ -267,20 +275,25 @@ impl Subscription {
 
 /// Whether the client has something of it, and full lists nothing.
 fn is_unlisted(entry: &Entry, kept: &Kept) -> bool {
-    entry.is_behind() && (entry.is_still_there() || kept.get(entry.name()).is_none())
+    entry.has() && entry.listed(kept.get(entry.name())).is_none()
 }
 
 /// What a rejection is about. `full`: of a full list; `gone`: what goes by it.
 fn blame(sent: &InFlight, full: bool, gone: &[Arc<str>], error: &str) -> Blame {
     let resources = sent.resources.iter();
     let names = resources.clone().map(|resource| resource.name().clone());
-    let (named, mut beside): (Vec<_>, Vec<_>) = names.partition(|name| mentions(error, name));
+    let (mut named, mut beside): (Vec<_>, Vec<_>) = names.partition(|name| mentions(error, name));
+    let is_new = |name: &Arc<str>| sent.updated.binary_search(name).is_ok();
+    // Words about what is new may speak of the rest of a full list, too.
+    if full && named.iter().any(is_new) {
+        named.retain(is_new);
+    }
     if !named.is_empty() {
         if took_the_rest(error) {
             beside.clear();
         } else if full {
             // In a full list what is not new was taken before.
-            beside.retain(|name| sent.updated.binary_search(name).is_ok());
+            beside.retain(is_new);
         }
         return Blame {
             names: named,

@@ -32,10 +32,8 @@ pub(super) struct Known {
     pub(super) open: Option<Response>,
     /// What it had, and until when, of what that holds: it has it again if it rejects the response.
     pub(super) before: BTreeMap<String, (Option<String>, Option<Duration>)>,
-    /// The same of what is gone by it.
-    pub(super) gone: BTreeMap<String, String>,
-    /// How much of what was sent before, it may be long forgotten, the full list that is to be answered leaves out.
-    pub(super) left_out: usize,
+    /// What it had of what is gone by it; none of what it forgot.
+    pub(super) gone: BTreeMap<String, Option<String>>,
     /// Names whose next response may repeat a version: they were asked for.
     pub(super) excused: BTreeSet<String>,
     /// The same because their cluster changed; not if the client rejected that version.
@@ -88,10 +86,10 @@ impl Known {
         }
         // What is gone by it the client still has.
         for (name, has) in std::mem::take(&mut self.gone) {
-            if self.until.get(&name).is_none_or(|until| *until > now) {
-                self.clings.insert(name.clone());
-                self.has.insert(name, has);
-            }
+            let lasts = self.until.get(&name).is_none_or(|until| *until > now);
+            self.clings.insert(name.clone());
+            self.has
+                .extend(has.filter(|_| lasts).map(|has| (name, has)));
         }
         for resource in &**response.resources {
             let name = resource.name().to_string();
@@ -210,18 +208,22 @@ impl Known {
                 "-{name} again without reason: {response:?}"
             );
             self.excused.remove(&name);
-            if let Some(has) = self.has.remove(&name) {
+            let has = self.has.remove(&name);
+            if has.is_some() || before.flatten().is_some() {
                 self.gone.insert(name.clone(), has);
             }
             self.took.remove(&name);
             self.keeps.remove(&name);
         }
         if full {
-            let left = self.has.iter().filter(|(name, _)| !seen.contains(*name));
-            self.gone.extend(left.map(|(n, v)| (n.clone(), v.clone())));
+            let known = self.has.keys().chain(self.sent.keys());
+            let left: BTreeSet<_> = known.filter(|name| !seen.contains(*name)).collect();
+            let left = left.into_iter().cloned().map(|name| {
+                let has = self.has.get(&name).cloned();
+                (name, has)
+            });
+            self.gone.extend(left);
             self.has.retain(|name, _| seen.contains(name));
-            let left = self.sent.keys().filter(|name| !seen.contains(*name));
-            self.left_out = left.count();
             self.sent.retain(|name, _| seen.contains(name));
             self.took.retain(|name, _| seen.contains(name));
             self.keeps.retain(|name| seen.contains(name));

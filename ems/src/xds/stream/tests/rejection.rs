@@ -185,6 +185,61 @@ fn what_goes_again_can_be_wrong_again() {
     );
 }
 
+/// By Envoy's words about one listener, another one that it rejected before is no better: nothing is removed under that.
+#[test]
+fn what_was_rejected_before_stays_rejected() {
+    super::check(
+        Mode::Sotw,
+        &[
+            "write cds:X=1 lds:a=X =>",
+            "cds => cds X=1",
+            "cds ack =>",
+            "lds => lds a=X",
+            "lds ack =>",
+            "write cds:-X lds:a=Y => lds a=Y",
+            "lds nack:Error_adding/updating_listener(s)_a:_bad =>",
+            "write lds:b=1 => lds a=X b=1",
+            "lds nack:Error_adding/updating_listener(s)_b:_bad =>",
+            "write lds:a=Z => lds a=Z",
+            "lds ack => cds",
+        ],
+    );
+}
+
+/// A full list has nothing in it that the client did not take, but for what it is about: else that could be at fault.
+#[test]
+fn a_list_holds_what_was_taken() {
+    super::check(
+        Mode::Sotw,
+        &[
+            "write cds:Z=1 lds:a=1 =>",
+            "cds => cds Z=1",
+            "cds ack =>",
+            "lds => lds a=1",
+            "lds ack =>",
+            "write lds:b=1 lds:c=1 => lds a=1 b=1 c=1",
+            "write cds:Z=2 lds:b=2 => cds Z=2",
+            "lds nack:name:_\"c\" =>",
+            "write lds:e=1 => lds a=1 e=1",
+            "lds ack =>",
+            "cds ack => lds a=1 b=2 e=1",
+        ],
+    );
+    // Words about what is new may speak of others.
+    let mut driver = Driver::new(Mode::Sotw, Limits::default());
+    for line in [
+        "write lds:web=1",
+        "lds",
+        "lds ack",
+        "write lds:c=1",
+        "lds nack:name:_\"c\"_routes:_\"web\"",
+    ] {
+        driver.run(line);
+    }
+    let states = driver.states();
+    assert!(states.ends_with("lds:web=Acked"), "{states}");
+}
+
 /// What mends a rejection goes on counting as what it mends, also if it is tried again beside something else.
 #[test]
 fn what_is_tried_again_mends_what_it_mended() {
@@ -241,8 +296,9 @@ fn extension_configs_come_one_by_one() {
         "ecds nack:wrong => ecds b=1",
         "ecds ack => ecds c=1",
         "ecds ack =>",
-        "write ecds:a=2 ecds:-b ecds:c=2 => ecds a=2 -b",
-        "ecds ack => ecds c=2",
+        "write ecds:a=2 ecds:-b ecds:c=2 => ecds a=2",
+        "ecds nack:wrong => ecds c=2",
+        "ecds ack => ecds -b",
         "ecds ack =>",
     ]);
 }

@@ -228,3 +228,22 @@ fn what_a_client_clings_to_is_bounded() {
         assert_eq!(left, if mode == Mode::Delta { 1_025 } else { 1 });
     }
 }
+
+/// With news without end, what is to go once more is not told beside it again and again.
+#[test]
+fn what_goes_again_goes_with_nothing_new() {
+    super::check(
+        Mode::Delta,
+        &[
+            "write lds:n=1 =>",
+            "lds => lds n=1",
+            "lds ack =>",
+            "write lds:a=1 lds:-n => lds a=1 -n",
+            "lds nack:bad => lds a=1",
+            "write lds:b=1 lds:c=1 =>",
+            "lds ack => lds -n",
+            "lds nack:bad => lds b=1 c=1",
+            "lds ack =>",
+        ],
+    );
+}
