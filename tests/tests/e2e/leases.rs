@@ -242,6 +242,10 @@ fn what_is_refused_and_how() {
         Ok(())
     })
     .unwrap();
+    // What was refused before there was a lease.
+    let labels = "service=\"leased\",limit=\"caller,,minute,enforce,lease\",outcome=\"unchecked\"";
+    let unchecked = us.ems.metric("ems_limit_requests_total", labels).unwrap();
+    assert!(unchecked >= 1.0, "{unchecked}");
 
     // Another number finds its way to those who hold leases.
     let limit = json!({"per": "caller", "requests": 600_000, "unit": "minute", "burst": 5});
