@@ -102,6 +102,7 @@ impl Assembly {
             envoys: envoys.clone(),
             resources: resources.clone(),
             limiter: limiter.clone(),
+            lessor: lessor.clone(),
         };
         let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
         let publisher = Publisher {
