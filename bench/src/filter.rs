@@ -1,14 +1,20 @@
 //! CPU time that Envoy spends on a request: without a filter, with one that does nothing, with ours, with a Lua script
-//! that does the same job, with ours and a rate limit, and with Envoy's own rate limit alone.
+//! that does the same job, with ours and a rate limit, with that one among a thousand, and with Envoy's own rate limit
+//! alone.
 //!
 //! One Envoy with a listener for each, so that nothing but the filter differs, and measured in turns, so that whatever
 //! else the machine does hits all of them alike. What counts is the process's CPU time, not latency or throughput, which say more about
 //! the machine.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use isthmus_tests::{Envoy, Port, WorkDir, artifact, process};
+use isthmus_tests::{Call, Envoy, Port, WorkDir, artifact, eventually, http, process};
 use lexopt::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -33,9 +39,13 @@ const HEADERS: [&str; 8] = [
     "x-request-id: 3f2b8c1e-5d2f-4d0a-9c55-0d6c1a7e8b90",
 ];
 
-/// Ours, and ours with a rate limit: what that costs is told apart.
 const ISTHMUS: &str = "isthmus";
-const LIMITED: &str = "limited";
+
+/// Limits that a filter knows which knows many: all that have counters of their own.
+const MANY: usize = 1_000;
+
+/// Counters of each limit: one for each outcome.
+const COUNTERS: usize = 4;
 
 struct Options {
     rounds: usize,
@@ -67,7 +77,9 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
     eprintln!("warming up");
     for variant in &variants {
         measure(pid, &variant.port, 1)?;
+        variant.meet_others()?;
     }
+    known(&proxy)?;
     let mut rounds = Vec::with_capacity(options.rounds);
     for round in 1..=options.rounds {
         eprintln!("round {round} of {}", options.rounds);
@@ -86,34 +98,99 @@ struct Variant {
     name: String,
     filter: Filter,
     port: Port,
+    /// The same without a limit, if this is about what the limit costs.
+    unlimited: Option<String>,
+}
+
+impl Variant {
+    fn new(name: impl Into<String>, filter: Filter) -> Result<Self> {
+        Ok(Self {
+            name: name.into(),
+            filter,
+            port: Port::reserve()?,
+            unlimited: None,
+        })
+    }
+
+    /// A build without and with a limit, which so many others are beside.
+    fn pair([plain, limited]: [String; 2], file: &Path, others: usize) -> Result<[Self; 2]> {
+        let filter = |limited| Filter::Isthmus {
+            file: file.to_owned(),
+            limited,
+            others,
+        };
+        Ok([
+            Self::new(&plain, filter(false))?,
+            Self {
+                unlimited: Some(plain),
+                ..Self::new(limited, filter(true))?
+            },
+        ])
+    }
+
+    /// A limit is known, and counted, from the first request that it meets. Nobody is behind these services, which matters
+    /// only after that.
+    fn meet_others(&self) -> Result<()> {
+        let others = match self.filter {
+            Filter::Isthmus {
+                limited: true,
+                others,
+                ..
+            } => others,
+            _ => return Ok(()),
+        };
+        let client = http::agent(Duration::from_secs(10));
+        let url = format!("http://{}/", self.port.address());
+        for number in 0..others {
+            let call = Call::on(&client, "GET", url.clone());
+            let reply = call.service(&envoy::other(number)).send()?;
+            ensure!(reply.status == 503, "not met: {reply:?}");
+        }
+        Ok(())
+    }
+}
+
+/// Makes sure that limits are counted each by itself: or else there are none, or fewer than were to be measured.
+fn known(proxy: &Envoy) -> Result<()> {
+    eventually("the counters of all limits", || {
+        let stats = proxy.stats()?;
+        let names = stats
+            .keys()
+            .filter(|name| name.starts_with("wasmcustom.isthmus.limit_requests_total."));
+        let count = names.count();
+        ensure!(count == MANY * COUNTERS, "there are {count}");
+        Ok(())
+    })
 }
 
 /// What is measured, in this order. The first is what the others are compared with.
 fn variants(dir: &WorkDir, also: &[PathBuf]) -> Result<Vec<Variant>> {
     let noop = dir.path().join("noop.wasm");
     fs::write(&noop, noop::module()).context("cannot write the no-op filter")?;
-    let mut filters = vec![
-        ("bare".to_owned(), Filter::Bare),
-        ("noop".to_owned(), Filter::Noop(noop)),
-        (ISTHMUS.to_owned(), Filter::Isthmus(artifact::filter()?)),
-        (LIMITED.to_owned(), Filter::Limited(artifact::filter()?)),
-        ("lua".to_owned(), Filter::Lua),
-        ("local_ratelimit".to_owned(), Filter::LocalRateLimit),
+    let mut all = vec![
+        Variant::new("bare", Filter::Bare)?,
+        Variant::new("noop", Filter::Noop(noop))?,
     ];
+    all.extend(build(ISTHMUS, &artifact::filter()?)?);
+    all.push(Variant::new("lua", Filter::Lua)?);
+    all.push(Variant::new("local_ratelimit", Filter::LocalRateLimit)?);
     for file in also {
         let name = file.file_stem().unwrap_or(file.as_os_str());
-        filters.push((
-            name.to_string_lossy().into_owned(),
-            Filter::Isthmus(file.clone()),
-        ));
+        all.extend(build(&name.to_string_lossy(), file)?);
     }
-    filters
-        .into_iter()
-        .map(|(name, filter)| {
-            let port = Port::reserve()?;
-            Ok(Variant { name, filter, port })
-        })
-        .collect()
+    Ok(all)
+}
+
+/// A build of ours: with and without a limit, and so where it knows many.
+fn build(name: &str, file: &Path) -> Result<Vec<Variant>> {
+    let limited = match name {
+        ISTHMUS => "limited".to_owned(),
+        other => format!("{other}_limited"),
+    };
+    let few = Variant::pair([name.to_owned(), limited.clone()], file, 0)?;
+    let many = [name, &limited].map(|name| format!("{name}_{MANY}"));
+    let many = Variant::pair(many, file, MANY - 1)?;
+    Ok(few.into_iter().chain(many).collect())
 }
 
 fn parse(mut arguments: lexopt::Parser) -> Result<Options> {
@@ -194,13 +271,24 @@ fn print(variants: &[Variant], rounds: &[Vec<f64>], as_json: bool) {
             }),
         );
     }
-    let place = |name: &str| variants.iter().position(|variant| variant.name == name);
-    if let (Some(limited), Some(isthmus)) = (place(LIMITED), place(ISTHMUS)) {
-        let pairs = column(limited).zip(column(isthmus));
-        let over = median(pairs.map(|(limited, isthmus)| limited - isthmus));
-        println!("a rate limit, round by round: {over:+.1}");
-        if let Some(Value::Object(limited)) = object.get_mut(LIMITED) {
-            limited.insert("over_isthmus".to_owned(), json!(round(over)));
+    for (
+        at,
+        Variant {
+            name, unlimited, ..
+        },
+    ) in variants.iter().enumerate()
+    {
+        let Some(unlimited) = unlimited else {
+            continue;
+        };
+        let Some(without) = variants.iter().position(|other| other.name == *unlimited) else {
+            continue;
+        };
+        let pairs = column(at).zip(column(without));
+        let over = median(pairs.map(|(with, without)| with - without));
+        println!("{name} over {unlimited}, round by round: {over:+.1}");
+        if let Some(Value::Object(limited)) = object.get_mut(name) {
+            limited.insert(format!("over_{unlimited}"), json!(round(over)));
         }
     }
     if as_json {

@@ -17,10 +17,10 @@ const USAGE: &str = "\
 usage: isthmus-bench <measurement> [--json] [options]
 
 measurements:
-  filter   CPU time of Envoy per request: bare, no-op filter, Isthmus, Lua
+  filter   CPU time of Envoy per request: bare, no-op filter, Isthmus, with a limit, with one of 1000, Lua
              --rounds N    how often each is measured (7)
              --seconds N   how long one measurement takes (2)
-             --also FILE   another build of the filter, for comparison; any number
+             --also FILE   another build of the filter, for comparison, with and without limits; any number
   xds      a change of endpoints reaching many streams: EMS's engine beside the floor, a server without protocol
              --streams N    clients, each on a connection of its own (1000)
              --resources N  endpoint resources, of which every client wants all (100)
@@ -40,7 +40,7 @@ measurements:
              --repeat N     how often the change is made in a round (5)
              --scale        instead of --services: 100, 1000 and 10000
   ratelimit  answers about limits of the region at 1 and 64 in flight: in memory, with Redis, with Redis when most is
-             refused, and the floor, a server that counts nothing
+             refused, and the floor, a server that counts nothing; and how long it takes until a changed limit holds
              --rounds N     how often each is measured (3)
              --seconds N    how long one measurement takes (3)
 

@@ -1,9 +1,12 @@
 //! How many questions about limits of the region EMS answers, and how long an answer takes: over real gRPC, with budgets
 //! in memory, in a Redis, and in a Redis when most is refused, so that EMS knows the answer without asking.
 //!
+//! And how long it takes until a changed limit holds ([`change`]).
+//!
 //! Beside it the floor: the same answer by a server on the same libraries that counts nothing. Servers and clients share
 //! the processors, and all of them take turns, so that whatever else the machine does hits all alike.
 
+mod change;
 mod client;
 mod question;
 
@@ -107,8 +110,18 @@ pub(crate) fn run(arguments: lexopt::Parser) -> Result<()> {
         options.seconds,
         table.text()
     );
+    eprintln!("changing limits");
+    let changes = change::measure(&in_memory)?;
+    for change in &changes {
+        println!("{}", change.text());
+    }
     if options.json {
-        println!("{}", object(&table));
+        let mut object = object(&table);
+        let changes = changes
+            .iter()
+            .map(|change| (change.scope.to_owned(), change.json()));
+        object.insert("change".to_owned(), Value::Object(changes.collect()));
+        println!("{}", Value::Object(object));
     }
     Ok(())
 }
@@ -252,7 +265,7 @@ fn row(load: usize, name: &str) -> String {
 }
 
 /// The medians, for programs.
-fn object(table: &Table) -> Value {
+fn object(table: &Table) -> Map<String, Value> {
     let columns = ["memory", "redis", "redis_cached"].map(|column| {
         let loads = LOADS.map(|load| {
             let value = |name| table.median(column, &row(load, name));
@@ -262,7 +275,7 @@ fn object(table: &Table) -> Value {
         });
         (column.to_owned(), Value::Object(Map::from_iter(loads)))
     });
-    Value::Object(Map::from_iter(columns))
+    Map::from_iter(columns)
 }
 
 fn parse(mut arguments: lexopt::Parser) -> Result<Options> {

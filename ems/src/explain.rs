@@ -7,32 +7,42 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use isthmus_model::{
     Caller, ClusterName, Config, Decision, Identity, Kind, Limit, Peer, RawConfig, Refusal,
     RegionName, Request, Route, ServiceName, VersionLabel,
-    limit::{Scope, question},
+    limit::{Scope, lease, question},
     refusal::Code,
 };
 use isthmus_proto::v1::{ExplainRequest, ExplainStep, ExplainTarget, Explanation};
 
 use crate::{
     identity::SpiffeId,
+    lease::{Lent, division::PARTS},
     record::{Endpoint, Invalid, Region},
     registry::EndpointEntry,
     resources::{Destination, NodeKind, Resources, Tier, server_name},
 };
 
-/// Explains a request, and says what its Envoy would ask about limits of the region. A caller of this region speaks through its own Envoy, one of another region through
-/// that one's, and arrives at a gateway here.
+/// What an Envoy would say about limits of the region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Asks {
+    /// What it would ask, if the request meets any that is not leased.
+    pub question: Option<String>,
+    /// The leased limit that the request meets, and the name of its budget.
+    pub lease: Option<(Limit, String)>,
+}
+
+/// Explains a request, and says what its Envoy would ask about limits of the region. A caller of this region speaks through
+/// its own Envoy, one of another region through that one's, and arrives at a gateway here.
 ///
 /// # Errors
 /// What makes no sense in the question.
 pub fn explain(
     question: &ExplainRequest,
     resources: &Resources,
-) -> Result<(Explanation, Option<String>), Invalid> {
+) -> Result<(Explanation, Asks), Invalid> {
     let settings = resources.settings();
     let caller = asker(question)?;
     let arrives = caller
@@ -94,7 +104,7 @@ fn decide_and_follow(
     peer: Peer<'_>,
     resources: &Resources,
     answer: &mut Answer,
-) -> Result<Option<String>, Invalid> {
+) -> Result<Asks, Invalid> {
     let config = Config::check(raw).map_err(|errors| {
         let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Invalid::one("", format!("the filter's config: {}", errors.join("; ")))
@@ -116,14 +126,14 @@ fn decide_and_follow(
         Ok(caller) => caller,
         Err(refusal) => {
             answer.refuse("request", &refusal);
-            return Ok(None);
+            return Ok(Asks::default());
         }
     };
     answer.step("request", format!("service {}", &*caller.service));
     match isthmus_model::decide(&config, &caller) {
         Decision::Reject(refusal) => {
             answer.refuse("decision", &refusal);
-            Ok(None)
+            Ok(Asks::default())
         }
         Decision::Route(route) => {
             answer.step("region", region_words(&route));
@@ -132,7 +142,12 @@ fn decide_and_follow(
             follow(&route, resources, answer);
             let mut asked = String::new();
             let wanted = question::write(&mut asked, &route, request.is_grpc(), pairs);
-            Ok(wanted.map(|_| asked))
+            let mut bucket = String::new();
+            let leased = lease::write(&mut bucket, &route).and(lease::met(&route));
+            Ok(Asks {
+                question: wanted.map(|_| asked),
+                lease: leased.map(|limit| (limit.clone(), bucket)),
+            })
         }
     }
 }
@@ -169,6 +184,35 @@ fn region_words(route: &Route<'_>) -> String {
     }
 }
 
+/// What is leased out of a budget.
+#[must_use]
+pub fn lease_step(limit: &Limit, lent: Lent) -> ExplainStep {
+    let Lent { envoys, rate } = lent;
+    let envoys = match envoys {
+        0 => "no Envoy holds a share now".to_owned(),
+        1 => format!("1 Envoy holds {}", Parts(rate)),
+        more => format!("{more} Envoys hold {}", Parts(rate)),
+    };
+    let (requests, unit) = (limit.requests(), limit.unit().as_str());
+    ExplainStep {
+        name: "lease".to_owned(),
+        detail: format!(
+            "of {requests} requests a {unit}: {envoys}; how full its share is only the Envoy knows"
+        ),
+    }
+}
+
+/// Thousandths of requests.
+struct Parts(u64);
+
+impl fmt::Display for Parts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, parts) = (self.0 / PARTS, self.0 % PARTS);
+        let text = format!("{whole}.{parts:03}");
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 /// Whose budgets are asked. What is left of the local ones only the Envoy knows.
 fn limit_words(route: &Route<'_>) -> String {
     if route.kind == Kind::Remote {
@@ -179,7 +223,10 @@ fn limit_words(route: &Route<'_>) -> String {
         limits.collect::<Vec<_>>().join(", ")
     };
     let places = [
-        (Scope::Local, "at this Envoy"),
+        (
+            Scope::Local,
+            "at this Envoy, which alone knows how full they are",
+        ),
         (Scope::Region, "at EMS, for the whole region"),
         (Scope::Lease, "of which this Envoy holds a share"),
     ];

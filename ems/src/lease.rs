@@ -75,7 +75,25 @@ pub trait Limits: Send + Sync + 'static {
     fn budget(&self, bucket: &str) -> Option<Budget>;
 
     /// Something came in an Envoy for a bucket.
-    fn count(&self, bucket: &str, usage: Usage);
+    fn count(&self, bucket: &str, usage: Usage, by: By);
+}
+
+/// What decided about requests that an Envoy reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// The Envoy's lease; or what did is not known.
+    Lease,
+    /// `onError`, for it had none.
+    OnError,
+}
+
+/// What is leased out of a bucket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lent {
+    /// How many Envoys hold something.
+    pub envoys: usize,
+    /// What they may go by together, in thousandths of requests in a unit of time.
+    pub rate: u64,
 }
 
 /// Who holds leases: an Envoy, across its streams.
@@ -151,6 +169,35 @@ impl Leases {
         }
     }
 
+    /// What decided about requests that are reported now: to be asked before they are answered. An Envoy that did not know
+    /// the bucket a moment ago had no lease, and neither had one for which there is no room. Of what else is reported some
+    /// may have come after a lease had lapsed: that Envoys do not say.
+    #[must_use]
+    pub fn decided(&self, holder: Holder, bucket: &str, usage: Usage, now: Duration) -> By {
+        let division = self.divisions.get(bucket);
+        let holds = division.is_some_and(|division| division.holds(holder, now));
+        if !holds && (usage.counted.is_zero() || !self.has_room(division, holder)) {
+            By::OnError
+        } else {
+            By::Lease
+        }
+    }
+
+    /// Whether an Envoy can have a lease of a bucket.
+    fn has_room(&self, division: Option<&Division>, holder: Holder) -> bool {
+        match division {
+            None => self.divisions.len() < self.bounds.buckets,
+            Some(known) => known.has(holder) || known.holders() < self.bounds.holders,
+        }
+    }
+
+    /// What is leased out of a bucket.
+    #[must_use]
+    pub fn lent(&self, bucket: &str, now: Duration) -> Lent {
+        let division = self.divisions.get(bucket);
+        division.map_or(Lent::default(), |division| division.lent(now))
+    }
+
     /// An Envoy reports of a bucket. `budget`: what its limit lets pass; `None`: there is no such limit.
     pub fn report(
         &mut self,
@@ -163,22 +210,16 @@ impl Leases {
         let Some(budget) = budget else {
             return Answer::Forget;
         };
-        let known = self.divisions.contains_key(bucket);
-        if !known && self.divisions.len() >= self.bounds.buckets {
+        if !self.has_room(self.divisions.get(bucket), holder) {
             return Answer::Nothing;
         }
-        let division = if known {
-            self.divisions.get_mut(bucket)
-        } else {
-            Some(self.divisions.entry(bucket.into()).or_default())
-        };
-        let Some(division) = division else {
-            return Answer::Nothing;
-        };
-        if !division.has(holder) && division.holders() >= self.bounds.holders {
-            return Answer::Nothing;
+        match self.divisions.get_mut(bucket) {
+            Some(division) => division.report(holder, usage, budget, now),
+            None => {
+                let division = self.divisions.entry(bucket.into()).or_default();
+                division.report(holder, usage, budget, now)
+            }
         }
-        division.report(holder, usage, budget, now)
     }
 
     /// Limits became others: the leases that an Envoy holds of buckets whose names begin so, as they are from now on. Those

@@ -13,7 +13,7 @@ use std::{
 };
 
 use ems::lease::{
-    Bounds, Budget, Limits, Usage,
+    Bounds, Budget, By, Limits, Usage,
     server::{KEY, Lessor, NODE},
 };
 use envoy_types::pb::envoy::{
@@ -36,7 +36,7 @@ use tonic::{
 /// `payments` and `quotes` let pass 100 a minute, or what is said; others there are none.
 #[derive(Default)]
 struct Fixed {
-    came: Mutex<Vec<(String, Usage)>>,
+    came: Mutex<Vec<(String, Usage, By)>>,
     requests: Mutex<Option<u32>>,
 }
 
@@ -49,8 +49,9 @@ impl Limits for Fixed {
         })
     }
 
-    fn count(&self, bucket: &str, usage: Usage) {
-        self.came.lock().unwrap().push((bucket.to_owned(), usage));
+    fn count(&self, bucket: &str, usage: Usage, by: By) {
+        let came = (bucket.to_owned(), usage, by);
+        self.came.lock().unwrap().push(came);
     }
 }
 
@@ -169,9 +170,13 @@ async fn a_lease_and_what_is_none() {
     let came = fixture.limits.came.lock().unwrap();
     let counts: Vec<_> = came
         .iter()
-        .map(|(bucket, usage)| (bucket.as_str(), usage.allowed, usage.denied))
+        .map(|(bucket, usage, by)| (bucket.as_str(), usage.allowed, usage.denied, *by))
         .collect();
-    assert_eq!(counts, [("payments", 7, 2), ("gone", 1, 2)]);
+    // Nothing was leased yet.
+    let want = [("payments", 7, 2, By::OnError), ("gone", 1, 2, By::OnError)];
+    assert_eq!(counts, want);
+    let lent = fixture.lessor.lent("payments");
+    assert_eq!((lent.envoys, lent.rate), (1, 100_000));
 }
 
 #[tokio::test]

@@ -143,6 +143,8 @@ pub(crate) enum Action {
 pub(crate) enum Level {
     /// For those who look closely.
     Info = 2,
+    /// Something is not as it should be, and goes on.
+    Warning = 3,
     /// Somebody has to do something.
     Error = 4,
 }

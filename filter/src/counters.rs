@@ -1,6 +1,10 @@
 //! Envoy's counters of limits, and the list of those that have any in the data that Envoy's VMs of one id share.
 
-use crate::{abi, budgets::CREATE, counts::limits::Counters};
+use crate::{
+    abi::{self, Level},
+    budgets::CREATE,
+    counts::limits::{Counters, MOST},
+};
 
 /// No budget is kept under this name: theirs begin otherwise.
 const LIST: &[u8] = b"ist1names";
@@ -20,5 +24,13 @@ impl Counters for EnvoyCounters {
 
     fn replace_list(&mut self, list: &[u8], version: u32) -> Option<bool> {
         abi::set_shared_data(LIST, list, version).ok()
+    }
+
+    fn full(&mut self) {
+        let text = format!(
+            "isthmus: {MOST} rate limits have counters of their own, which is the most there can be: all that meet their \
+             first request from now on are counted together, as service=\"other\",limit=\"other\", until Envoy is restarted"
+        );
+        abi::log(Level::Warning, &text);
     }
 }

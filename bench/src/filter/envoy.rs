@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use isthmus_tests::Port;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const CONNECTION_MANAGER: &str = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 const ROUTER: &str = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router";
@@ -50,10 +50,15 @@ pub(crate) enum Filter {
     Bare,
     /// This module, which does nothing; the route is fixed.
     Noop(PathBuf),
-    /// This build of ours.
-    Isthmus(PathBuf),
-    /// The same, and a rate limit that refuses nothing.
-    Limited(PathBuf),
+    /// A build of ours.
+    Isthmus {
+        /// The build.
+        file: PathBuf,
+        /// Whether requests meet a rate limit, which refuses nothing.
+        limited: bool,
+        /// So many other services have a limit as well.
+        others: usize,
+    },
     /// Envoy's own rate limit of one Envoy, which refuses nothing; the route is fixed.
     LocalRateLimit,
     /// The script.
@@ -79,9 +84,15 @@ pub(crate) fn proxy<'a>(
     listeners.extend(filters.map(|(name, filter, port)| {
         let (route, filter) = match filter {
             Filter::Bare => (&fixed, None),
-            Filter::Noop(file) => (&fixed, Some(wasm(name, file, ""))),
-            Filter::Isthmus(file) => (&chosen, Some(wasm(name, file, &config(&[])))),
-            Filter::Limited(file) => (&chosen, Some(wasm(name, file, &config(&[limit()])))),
+            Filter::Noop(file) => (&fixed, Some(wasm(name, file, 0, ""))),
+            Filter::Isthmus {
+                file,
+                limited,
+                others,
+            } => {
+                let config = config(*limited, *others);
+                (&chosen, Some(wasm(name, file, *others, &config)))
+            }
             Filter::LocalRateLimit => (&fixed, Some(local_rate_limit())),
             Filter::Lua => (&chosen, Some(lua())),
         };
@@ -105,21 +116,26 @@ pub(crate) fn proxy<'a>(
     })
 }
 
-fn limit() -> Value {
-    json!({ "per": "caller", "requests": 1_000_000, "unit": "second" })
+/// A service that requests are not for, and that has a limit.
+pub(crate) fn other(number: usize) -> String {
+    format!("other-{number}")
 }
 
 /// Limits are those of the own region, so the filter is in the one that requests are for, also without.
-fn config(limits: &[Value]) -> String {
+fn config(limited: bool, others: usize) -> String {
+    let limit = json!({ "per": "caller", "requests": 1_000_000, "unit": "second" });
+    let limits = |limit: Option<&Value>| json!({ "limits": Vec::from_iter(limit) });
+    let services = (0..others).map(|number| (other(number), limits(Some(&limit))));
+    let services = services.chain([
+        ("ledger".to_owned(), json!({ "allow": ["us/payments"] })),
+        ("payments".to_owned(), limits(limited.then_some(&limit))),
+    ]);
     json!({
         "version": "1",
         "region": "eu",
         "regions": ["eu", "us"],
         "caller": "us/orders",
-        "services": {
-            "ledger": { "allow": ["us/payments"] },
-            "payments": { "limits": limits },
-        },
+        "services": services.collect::<Map<_, _>>(),
     })
     .to_string()
 }
@@ -142,9 +158,11 @@ fn local_rate_limit() -> Value {
     })
 }
 
-/// A build has one VM for all its configurations: code that was translated twice, or lies elsewhere in memory, can cost more
-/// than what is to be told apart.
-fn wasm(name: &str, file: &Path, configuration: &str) -> Value {
+/// A build has one VM for all its configurations of so many other services: code that was translated twice, or lies
+/// elsewhere in memory, can cost more than what is to be told apart. What a VM knows of limits it keeps, so those of many
+/// and of few are not together.
+fn wasm(name: &str, file: &Path, others: usize, configuration: &str) -> Value {
+    let build = file.file_stem().unwrap_or_default().to_string_lossy();
     json!({
         "name": name,
         "typed_config": {
@@ -152,7 +170,7 @@ fn wasm(name: &str, file: &Path, configuration: &str) -> Value {
             "config": {
                 "name": name,
                 "vm_config": {
-                    "vm_id": file.file_stem().map(|stem| stem.to_string_lossy()),
+                    "vm_id": format!("{build}-{others}"),
                     "runtime": "envoy.wasm.runtime.v8",
                     "code": { "local": { "filename": file } },
                 },

@@ -185,14 +185,14 @@ fn limits_are_named() {
         let detail = step.map(|step| step.detail.as_str());
         assert_eq!(detail, Some(expect), "{words}: {answer:?}");
     };
-    let both = "caller 5/minute, service /l.L/Apply 1/hour shadow, at this Envoy; service 7/second region, caller /l.L/Apply \
+    let both = "caller 5/minute, service /l.L/Apply 1/hour shadow, at this Envoy, which alone knows how full they are; service 7/second region, caller /l.L/Apply \
                 3/second region, at EMS, for the whole region";
     says("us/orders", "service=ledger :path=/l.L/Apply", both);
     says("eu/orders", "service=ledger :path=/l.L/Apply", both);
     says(
         "us/orders",
         "service=ledger",
-        "caller 5/minute, at this Envoy; service 7/second region, at EMS, for the whole region; not of this :path: service \
+        "caller 5/minute, at this Envoy, which alone knows how full they are; service 7/second region, at EMS, for the whole region; not of this :path: service \
          /l.L/Apply 1/hour shadow, caller /l.L/Apply 3/second region",
     );
     says("us/orders", "service=payments", "none");
@@ -201,4 +201,37 @@ fn limits_are_named() {
         "service=ledger region=eu",
         "those of the other region, at its gateway",
     );
+}
+
+#[test]
+fn what_is_leased_out() {
+    let world = world();
+    let raw = r#"{"name": "ledger", "rateLimits": [
+        {"per": "caller", "requests": 90, "unit": "minute", "burst": 9, "scope": "region", "lease": true}]}"#;
+    let leased = Service::parse(&crate::json::read(raw.as_bytes()).unwrap()).unwrap();
+    put_service(&world.maps, leased);
+    world.apply(Affected::Service("ledger".parse().unwrap()));
+    let question = |service: &str| ExplainRequest {
+        caller: "us/orders".to_owned(),
+        service: service.to_owned(),
+        ..ExplainRequest::default()
+    };
+    let (_, asks) = explain(&question("payments"), &world.resources).unwrap();
+    assert_eq!(asks, Asks::default());
+    let (_, asks) = explain(&question("ledger"), &world.resources).unwrap();
+    assert_eq!(asks.question, None);
+    let (limit, bucket) = asks.lease.unwrap();
+    assert_eq!(bucket, "1;ledger;caller,,minute,enforce,lease|us/orders");
+    for (envoys, rate, expect) in [
+        (0, 0, "no Envoy holds a share now"),
+        (1, 90_000, "1 Envoy holds 90"),
+        (3, 60_500, "3 Envoys hold 60.5"),
+        (2, 2, "2 Envoys hold 0.002"),
+    ] {
+        let step = lease_step(&limit, Lent { envoys, rate });
+        let words = format!(
+            "of 90 requests a minute: {expect}; how full its share is only the Envoy knows"
+        );
+        assert_eq!((&*step.name, step.detail), ("lease", words));
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{ARRIVAL, Answer, Budget, Holder, IDLE, TTL, share::share};
+use super::{ARRIVAL, Answer, Budget, Holder, IDLE, Lent, TTL, share::share};
 
 /// Of a request.
 pub const PARTS: u64 = 1_000;
@@ -172,11 +172,21 @@ impl Division {
         self.held.retain(|_, held| now < held.until);
     }
 
-    /// The rates that Envoys may go by at a time, together.
-    #[cfg(test)]
-    pub(super) fn out(&self, now: Duration) -> u64 {
+    /// Whether somebody holds something of which it knows.
+    #[must_use]
+    pub fn holds(&self, holder: Holder, now: Duration) -> bool {
+        let held = self.held.get(&holder);
+        held.is_some_and(|held| now < held.until && !held.forgotten)
+    }
+
+    /// The rates that Envoys may go by at a time, together, and how many these are.
+    #[must_use]
+    pub fn lent(&self, now: Duration) -> Lent {
         let live = self.held.values().filter(|held| now < held.until);
-        live.map(|held| held.most).sum()
+        live.fold(Lent::default(), |lent, held| Lent {
+            envoys: lent.envoys + 1,
+            rate: lent.rate.saturating_add(held.most),
+        })
     }
 }
 

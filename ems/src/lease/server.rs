@@ -36,7 +36,7 @@ use tokio::{
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
 use super::{
-    Answer, Bounds, Budget, Holder, Leases, Limits, TTL, Usage,
+    Answer, Bounds, Budget, Holder, Leases, Lent, Limits, TTL, Usage,
     changes::Changes,
     division::{Grant, PARTS},
 };
@@ -116,6 +116,12 @@ impl Lessor {
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         self.0.leases().count()
+    }
+
+    /// What is leased out of a bucket.
+    #[must_use]
+    pub fn lent(&self, bucket: &str) -> Lent {
+        self.0.leases().lent(bucket, self.0.now())
     }
 
     /// Streams that are there.
@@ -280,12 +286,14 @@ impl Session {
             counted: counted.unwrap_or_default(),
         };
         let inner = &self.place.0;
-        inner.limits.count(bucket, usage);
         let budget = inner.limits.budget(bucket);
         let now = inner.now();
-        let answer = inner
-            .leases()
-            .report(self.holder, bucket, usage, budget, now);
+        let (by, answer) = {
+            let mut leases = inner.leases();
+            let by = leases.decided(self.holder, bucket, usage, now);
+            (by, leases.report(self.holder, bucket, usage, budget, now))
+        };
+        inner.limits.count(bucket, usage, by);
         let said = match (answer, budget) {
             (Answer::Lease(grant), Some(budget)) => {
                 Action::QuotaAssignmentAction(assignment(grant, budget))

@@ -67,7 +67,46 @@ impl World {
 
     fn out(&self, now: u64) -> u64 {
         let divisions = self.leases.divisions.values();
-        divisions.map(|division| division.out(at(now))).sum()
+        divisions.map(|division| division.lent(at(now)).rate).sum()
+    }
+}
+
+/// What decided, and what is leased out after the answer: how many hold how much of 90.
+#[test]
+fn what_decided_and_what_is_lent() {
+    let mut world = World::new(Bounds {
+        buckets: 1,
+        holders: 2,
+    });
+    for (node, bucket, counted, now, by, lent) in [
+        ("a", "bucket", 0, 0, By::OnError, (1, 90)),
+        ("a", "bucket", 0, 1, By::Lease, (1, 90)),
+        ("a", "bucket", 5, 5, By::Lease, (1, 90)),
+        // It may have a lease of an EMS that was here before.
+        ("b", "bucket", 5, 6, By::Lease, (2, 90)),
+        ("c", "bucket", 0, 7, By::OnError, (2, 90)),
+        // There was no room for it, and there is none for another bucket.
+        ("c", "bucket", 5, 12, By::OnError, (2, 90)),
+        ("a", "other", 5, 13, By::OnError, (0, 0)),
+        // That it has less now, it may not have heard yet.
+        ("a", "bucket", 5, 15, By::Lease, (2, 90)),
+        // Its lease has lapsed meanwhile: how much came before that is not known. The others are gone.
+        ("a", "bucket", 60, 75, By::Lease, (1, 90)),
+        // It has forgotten the bucket by itself, and comes back.
+        ("a", "bucket", 0, 100, By::OnError, (1, 90)),
+    ] {
+        let holder = world.holder(node);
+        let usage = Usage {
+            counted: at(counted),
+            ..came(900)
+        };
+        let decided = world.leases.decided(holder, bucket, usage, at(now));
+        world
+            .leases
+            .report(holder, bucket, usage, Some(budget(90)), at(now));
+        let found = world.leases.lent(bucket, at(now));
+        let found = (found.envoys, found.rate / PARTS);
+        assert_eq!((decided, found), (by, lent), "{node} {bucket} at {now}");
     }
 }
 
@@ -395,7 +434,7 @@ proptest! {
                     }
                 }
             }
-            let out = leases.divisions.values().map(|division| division.out(now)).sum::<u64>();
+            let out = leases.divisions.values().map(|division| division.lent(now).rate).sum::<u64>();
             prop_assert!(out <= u64::from(RATE) * PARTS + u64::try_from(sims.len()).unwrap());
             #[allow(clippy::cast_precision_loss)]
             let (passed, fill) = (passed as f64, f64::from(RATE) / TICKS as f64);

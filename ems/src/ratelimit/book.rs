@@ -46,27 +46,44 @@ struct Counts {
     busiest: Mutex<Busiest>,
 }
 
+/// What became of the leased limits of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// One lets pass more or less than before.
+    pub changed: bool,
+    /// There is one, and there was none.
+    pub begins: bool,
+}
+
 impl Book {
-    /// Takes note of a service as it is now, and says whether a leased limit lets pass more or less than before.
-    pub fn note(&self, name: &ServiceName, service: Option<&Service>) -> bool {
+    /// Takes note of a service as it is now.
+    pub fn note(&self, name: &ServiceName, service: Option<&Service>) -> Noted {
         let limits = service.into_iter().flat_map(|service| &service.rate_limits);
         let limits: Vec<_> = limits
             .filter(|limit| limit.scope() != Scope::Local)
             .collect();
         let before = self.page(name.as_str());
         if limits.is_empty() && before.is_none() {
-            return false;
+            return Noted::default();
         }
         let mut pages = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if limits.is_empty() {
             pages.remove(name);
-            return false;
+            return Noted::default();
         }
-        let leased = limits.iter().any(|limit| {
-            let old = before.as_ref().and_then(|page| page.find(limit.token()));
-            limit.scope() == Scope::Lease
-                && old.is_some_and(|old| budget(old.limit()) != budget(limit))
-        });
+        let is_leased = |limit: &Limit| limit.scope() == Scope::Lease;
+        let leased = || limits.iter().filter(|limit| is_leased(limit));
+        let noted = Noted {
+            changed: leased().any(|limit| {
+                let old = before.as_ref().and_then(|page| page.find(limit.token()));
+                old.is_some_and(|old| budget(old.limit()) != budget(limit))
+            }),
+            begins: leased().next().is_some()
+                && !before
+                    .iter()
+                    .flat_map(|page| &page.entries)
+                    .any(|entry| is_leased(&entry.limit)),
+        };
         let entries = limits
             .into_iter()
             .map(|limit| {
@@ -83,7 +100,7 @@ impl Book {
             entries,
         };
         pages.insert(name.clone(), Arc::new(page));
-        leased
+        noted
     }
 
     /// The limits of a service, if it has any.

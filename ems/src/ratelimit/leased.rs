@@ -6,17 +6,23 @@ use isthmus_model::{
 };
 
 use super::{book::Entry, server::Limiter};
-use crate::lease::{Budget, Limits, Usage};
+use crate::lease::{Budget, By, Limits, Usage};
 
 impl Limits for Limiter {
     fn budget(&self, bucket: &str) -> Option<Budget> {
         look_up(self, bucket, |entry| budget(entry.limit()))
     }
 
-    fn count(&self, bucket: &str, usage: Usage) {
-        look_up(self, bucket, |entry| {
-            entry.add(Outcome::Allowed, usage.allowed);
-            entry.add(Outcome::Denied, usage.denied);
+    fn count(&self, bucket: &str, usage: Usage, by: By) {
+        look_up(self, bucket, |entry| match by {
+            By::Lease => {
+                entry.add(Outcome::Allowed, usage.allowed);
+                entry.add(Outcome::Denied, usage.denied);
+            }
+            By::OnError => {
+                let requests = usage.allowed.saturating_add(usage.denied);
+                entry.add(Outcome::Unchecked, requests);
+            }
         });
     }
 }

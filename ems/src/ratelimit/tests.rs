@@ -8,7 +8,7 @@ use isthmus_proto::v1;
 use super::{
     Claim, State,
     answer::answer,
-    book::{Book, Page},
+    book::{Book, Noted, Page},
     window::Window,
 };
 use crate::{json, record::Service};
@@ -213,6 +213,28 @@ fn the_book_follows_the_registry() {
     book.note(&name(), None);
     assert_eq!(tokens(), None);
     assert!(book.pages().is_empty());
+}
+
+#[test]
+fn what_the_book_notes_of_leased_limits() {
+    let book = Book::default();
+    let leased = |requests: u32| {
+        format!(
+            r#"{{"per": "caller", "requests": {requests}, "burst": 9, "scope": "region", "lease": true}}"#
+        )
+    };
+    let other = r#"{"per": "caller", "requests": 5, "scope": "region"}"#;
+    for (limits, changed, begins) in [
+        (other.to_owned(), false, false),
+        (format!("{other}, {}", leased(5)), false, true),
+        (leased(5), false, false),
+        (leased(6), true, false),
+        (String::new(), false, false),
+        (leased(6), false, true),
+    ] {
+        let found = book.note(&name(), Some(&service(&format!("[{limits}]"))));
+        assert_eq!(found, Noted { changed, begins }, "{limits}");
+    }
 }
 
 #[test]

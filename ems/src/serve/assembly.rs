@@ -5,6 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use anyhow::{Context, Result};
 use isthmus_model::limit::lease;
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
 use super::insight::Lookout;
 use crate::{
@@ -57,8 +58,16 @@ impl Publisher {
             if let Change::Registry(Affected::Service(name)) = change {
                 let service = self.facts.service(name);
                 let service = service.as_ref().map(|entry| &entry.checked);
-                if self.limiter.book().note(name, service) {
+                let noted = self.limiter.book().note(name, service);
+                if noted.changed {
                     self.lessor.changed(lease::begin(name));
+                }
+                if noted.begins && self.limiter.redis().is_some() {
+                    warn!(
+                        service = %name,
+                        "a limit has lease: true, and there is a --redis: if several EMS answer the Envoys of this region, \
+                         each leases out the whole limit, so that so many times as much may pass"
+                    );
                 }
             }
         }
@@ -102,6 +111,7 @@ impl Assembly {
             envoys: envoys.clone(),
             resources: resources.clone(),
             limiter: limiter.clone(),
+            lessor: lessor.clone(),
         };
         let api = Api::new(registrar.clone(), Arc::new(lookout), metrics);
         let publisher = Publisher {

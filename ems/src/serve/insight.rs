@@ -10,7 +10,8 @@ use isthmus_proto::v1::{self, node_resource};
 
 use crate::{
     api::Insight,
-    explain::explain,
+    explain::{explain, lease_step},
+    lease::server::Lessor,
     ratelimit::server::Limiter,
     record::Invalid,
     resources::{self, Resources},
@@ -26,6 +27,7 @@ pub(super) struct Lookout {
     pub(super) envoys: Arc<Server>,
     pub(super) resources: Resources,
     pub(super) limiter: Limiter,
+    pub(super) lessor: Lessor,
 }
 
 #[async_trait]
@@ -56,8 +58,12 @@ impl Insight for Lookout {
     }
 
     async fn explain(&self, question: &v1::ExplainRequest) -> Result<v1::Explanation, Invalid> {
-        let (mut explanation, asked) = explain(question, &self.resources)?;
-        if let Some(asked) = asked.as_deref().and_then(Question::parse) {
+        let (mut explanation, asks) = explain(question, &self.resources)?;
+        if let Some((limit, bucket)) = &asks.lease {
+            let step = lease_step(limit, self.lessor.lent(bucket));
+            explanation.steps.push(step);
+        }
+        if let Some(asked) = asks.question.as_deref().and_then(Question::parse) {
             explanation.limits = self.limiter.needs(&asked).await;
         }
         Ok(explanation)

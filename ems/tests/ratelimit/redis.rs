@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ems::ratelimit::breaker::FAILURES;
-use isthmus_tests::{Ems, Link, Redis, WorkDir, ems::EmsOptions};
+use isthmus_tests::{Ems, Link, Redis, WorkDir, ems::EmsOptions, eventually};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -234,6 +234,25 @@ async fn ems_starts_without_its_redis() {
     redis.start_again().unwrap();
     passes_in_the_end(&asking, CALLER).await;
     assert!(!asking.passes(CALLER).await);
+}
+
+/// Each of several EMS would lease out the whole limit.
+#[tokio::test]
+async fn leased_limits_beside_a_redis_are_warned_of() {
+    let redis = redis("redis-leased");
+    let ems = ems(&redis, "redis-leased-ems");
+    let said = || ems.log().matches("leases out the whole limit").count();
+    asking::put(
+        &ems,
+        json!([{"per": "caller", "requests": 1, "scope": "region"}]),
+    );
+    for requests in [10, 20] {
+        asking::put(
+            &ems,
+            json!([{"per": "caller", "requests": requests, "scope": "region", "lease": true}]),
+        );
+        eventually("the warning", || said() == 1).unwrap();
+    }
 }
 
 /// Somebody else's data under our key are an error, and nobody's budget.

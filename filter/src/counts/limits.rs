@@ -37,6 +37,9 @@ pub(crate) trait Counters {
 
     /// Replaces the list, unless it has another version by now: `false`.
     fn replace_list(&mut self, list: &[u8], version: u32) -> Option<bool>;
+
+    /// There is no room on the list for a limit: to be said once in a thread.
+    fn full(&mut self);
 }
 
 /// What limits had to say since it was last handed over.
@@ -108,6 +111,7 @@ impl LimitCounts {
                         self.own.entry(limit.into()).or_default();
                     }
                     self.is_full = true;
+                    host.full();
                     return false;
                 }
                 Place::New => match host.replace_list(&list, version) {

@@ -233,8 +233,12 @@ fn what_is_refused_and_how() {
         .ems
         .run(["explain", "--service", "leased", "--caller", "us/client"])
         .unwrap();
-    let words = "caller 1/minute leased, of which this Envoy holds a share";
-    assert!(explained.contains(words), "{explained}");
+    for words in [
+        "caller 1/minute leased, of which this Envoy holds a share",
+        "of 1 requests a minute: 1 Envoy holds 1; how full its share is only the Envoy knows",
+    ] {
+        assert!(explained.contains(words), "{explained}");
+    }
     within(LONG, "what Envoy counted", || {
         let labels = "service=\"leased\",limit=\"caller,,minute,enforce,lease\",outcome=\"denied\"";
         let denied = us.ems.metric("ems_limit_requests_total", labels)?;
@@ -242,6 +246,10 @@ fn what_is_refused_and_how() {
         Ok(())
     })
     .unwrap();
+    // What was refused before there was a lease.
+    let labels = "service=\"leased\",limit=\"caller,,minute,enforce,lease\",outcome=\"unchecked\"";
+    let unchecked = us.ems.metric("ems_limit_requests_total", labels).unwrap();
+    assert!(unchecked >= 1.0, "{unchecked}");
 
     // Another number finds its way to those who hold leases.
     let limit = json!({"per": "caller", "requests": 600_000, "unit": "minute", "burst": 5});

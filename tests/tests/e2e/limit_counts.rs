@@ -102,7 +102,7 @@ fn a_thousand_limits_have_counters() {
         .map(|name| (name.clone(), json!({"limits": limits})))
         .collect::<serde_json::Map<_, _>>()
         .into();
-    let stage = start_with(&config("1", &services), 2);
+    let mut stage = start_with(&config("1", &services), 2);
     let url = format!("http://{}/", stage.envoy.address());
     thread::scope(|scope| {
         for at in 0..CONNECTIONS {
@@ -138,6 +138,9 @@ fn a_thousand_limits_have_counters() {
     })
     .unwrap();
     assert_both_workers_took_part(&stage.envoy);
+    let log = stage.envoy.process().log_text();
+    let told = log.matches("1000 rate limits have counters of their own");
+    assert_eq!(told.count(), 2, "once for each worker: {log}");
 }
 
 /// By the bootstrap that EMS makes.

@@ -6,6 +6,7 @@ use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -409,6 +410,42 @@ fn a_gateway_limits_callers_of_other_regions() {
     ];
     let told = eu.ems.run(question).unwrap();
     assert!(told.contains("caller /charge 4/day"), "{told}");
+}
+
+/// How long that takes `cargo xtask bench ratelimit` prints.
+#[test]
+fn a_change_applies_while_requests_flow_and_resets_no_other_limit() {
+    const OTHER: usize = 40;
+    let us = &stage::shared().mesh.us;
+    let _upstream = stage::service(us, "changing", json!({}), "changing-1");
+    let put = |burst: usize| {
+        let limit = |method: &str, burst: usize| json!({"per": "caller", "method": method, "requests": 1, "burst": burst, "unit": "day"});
+        let limits = [limit("/changed", burst), limit("/other", OTHER)];
+        us.ems
+            .put_service("changing", json!({"rateLimits": limits}))
+            .unwrap();
+    };
+    let ask = |path: &str| passed([us.host.call("GET", path).service("changing")]);
+    put(1);
+    eventually("the limit", || ask("/changed") == 0).unwrap();
+    let changed = AtomicBool::new(false);
+    let others = thread::scope(|scope| {
+        let load = scope.spawn(|| {
+            let mut passed = 0;
+            while !changed.load(Ordering::SeqCst) {
+                passed += ask("/other");
+            }
+            passed + (0..2 * OTHER).map(|_| ask("/other")).sum::<usize>()
+        });
+        for burst in 2..8 {
+            put(burst);
+            eventually("one more to pass", || ask("/changed") == 1).unwrap();
+            assert_eq!(ask("/changed"), 0, "no more than one more");
+        }
+        changed.store(true, Ordering::SeqCst);
+        load.join().unwrap()
+    });
+    assert_eq!(others, OTHER);
 }
 
 #[test]

@@ -19,6 +19,8 @@ struct State {
     /// What another thread puts on the list before the writes to come.
     meanwhile: Vec<String>,
     broken: bool,
+    /// How often it was told that the list is full.
+    full: usize,
 }
 
 impl Counters for Envoy {
@@ -55,6 +57,10 @@ impl Counters for Envoy {
         state.list = list.to_vec();
         state.version += 1;
         Some(true)
+    }
+
+    fn full(&mut self) {
+        self.0.borrow_mut().full += 1;
     }
 }
 
@@ -172,6 +178,8 @@ fn limits_beyond_the_bound_share_counters() {
     let (envoy, mut counts) = (Envoy::default(), LimitCounts::default());
     for n in 0..MOST + 7 {
         counts.add("a", &numbered(n), Outcome::Denied, &mut envoy.clone());
+        let told = usize::from(n >= MOST);
+        assert_eq!(envoy.0.borrow().full, told, "once, at the first of them");
     }
     let drained = envoy.drain(&mut counts);
     assert_eq!(drained.len(), MOST + 1);
