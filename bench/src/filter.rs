@@ -3,8 +3,8 @@
 //! alone.
 //!
 //! One Envoy with a listener for each, so that nothing but the filter differs, and measured in turns, so that whatever
-//! else the machine does hits all of them alike. What counts is the process's CPU time, not latency or throughput, which say more about
-//! the machine.
+//! else the machine does hits all of them alike. What counts is the process's CPU time, not latency or throughput, which
+//! say more about the machine.
 
 use std::{
     fs,

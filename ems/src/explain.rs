@@ -184,7 +184,7 @@ fn region_words(route: &Route<'_>) -> String {
     }
 }
 
-/// What is leased out of a budget.
+/// What is leased out of a budget. An Envoy that was told to give its share up counts until it must have heard that.
 #[must_use]
 pub fn lease_step(limit: &Limit, lent: Lent) -> ExplainStep {
     let Lent { envoys, rate } = lent;

@@ -169,20 +169,6 @@ impl Leases {
         }
     }
 
-    /// What decided about requests that are reported now: to be asked before they are answered. An Envoy that did not know
-    /// the bucket a moment ago had no lease, and neither had one for which there is no room. Of what else is reported some
-    /// may have come after a lease had lapsed: that Envoys do not say.
-    #[must_use]
-    pub fn decided(&self, holder: Holder, bucket: &str, usage: Usage, now: Duration) -> By {
-        let division = self.divisions.get(bucket);
-        let holds = division.is_some_and(|division| division.holds(holder, now));
-        if !holds && (usage.counted.is_zero() || !self.has_room(division, holder)) {
-            By::OnError
-        } else {
-            By::Lease
-        }
-    }
-
     /// Whether an Envoy can have a lease of a bucket.
     fn has_room(&self, division: Option<&Division>, holder: Holder) -> bool {
         match division {
@@ -198,7 +184,9 @@ impl Leases {
         division.map_or(Lent::default(), |division| division.lent(now))
     }
 
-    /// An Envoy reports of a bucket. `budget`: what its limit lets pass; `None`: there is no such limit.
+    /// An Envoy reports of a bucket. `budget`: what its limit lets pass; `None`: there is no such limit. Gives what decided
+    /// about the requests, too: `onError` where the Envoy comes anew and holds nothing, or there is no room for it. That is
+    /// as near as it gets: Envoys do not say what came before a lease was there, or after it had lapsed.
     pub fn report(
         &mut self,
         holder: Holder,
@@ -206,20 +194,29 @@ impl Leases {
         usage: Usage,
         budget: Option<Budget>,
         now: Duration,
-    ) -> Answer {
-        let Some(budget) = budget else {
-            return Answer::Forget;
+    ) -> (By, Answer) {
+        let division = self.divisions.get(bucket);
+        let holds = division.is_some_and(|division| division.holds(holder, now));
+        let has_room = self.has_room(division, holder);
+        let by = if !holds && (usage.counted.is_zero() || !has_room) {
+            By::OnError
+        } else {
+            By::Lease
         };
-        if !self.has_room(self.divisions.get(bucket), holder) {
-            return Answer::Nothing;
+        let Some(budget) = budget else {
+            return (by, Answer::Forget);
+        };
+        if !has_room {
+            return (by, Answer::Nothing);
         }
-        match self.divisions.get_mut(bucket) {
+        let answer = match self.divisions.get_mut(bucket) {
             Some(division) => division.report(holder, usage, budget, now),
             None => {
                 let division = self.divisions.entry(bucket.into()).or_default();
                 division.report(holder, usage, budget, now)
             }
-        }
+        };
+        (by, answer)
     }
 
     /// Limits became others: the leases that an Envoy holds of buckets whose names begin so, as they are from now on. Those

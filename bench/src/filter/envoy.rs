@@ -162,7 +162,7 @@ fn local_rate_limit() -> Value {
 /// elsewhere in memory, can cost more than what is to be told apart. What a VM knows of limits it keeps, so those of many
 /// and of few are not together.
 fn wasm(name: &str, file: &Path, others: usize, configuration: &str) -> Value {
-    let build = file.file_stem().unwrap_or_default().to_string_lossy();
+    let build = file.to_string_lossy();
     json!({
         "name": name,
         "typed_config": {

@@ -288,11 +288,9 @@ impl Session {
         let inner = &self.place.0;
         let budget = inner.limits.budget(bucket);
         let now = inner.now();
-        let (by, answer) = {
-            let mut leases = inner.leases();
-            let by = leases.decided(self.holder, bucket, usage, now);
-            (by, leases.report(self.holder, bucket, usage, budget, now))
-        };
+        let (by, answer) = inner
+            .leases()
+            .report(self.holder, bucket, usage, budget, now);
         inner.limits.count(bucket, usage, by);
         let said = match (answer, budget) {
             (Answer::Lease(grant), Some(budget)) => {

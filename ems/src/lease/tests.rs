@@ -52,8 +52,9 @@ impl World {
     fn answer(&mut self, node: &'static str, requests: u64, budget: Budget, now: u64) -> Answer {
         let holder = self.holder(node);
         let budget = Some(budget);
-        self.leases
-            .report(holder, "bucket", came(requests), budget, at(now))
+        let leases = &mut self.leases;
+        let (_, answer) = leases.report(holder, "bucket", came(requests), budget, at(now));
+        answer
     }
 
     /// Requests in a second that it is given of 90, and how many at once.
@@ -80,6 +81,7 @@ fn what_decided_and_what_is_lent() {
     });
     for (node, bucket, counted, now, by, lent) in [
         ("a", "bucket", 0, 0, By::OnError, (1, 90)),
+        // It may be another process of the same name: that is not known.
         ("a", "bucket", 0, 1, By::Lease, (1, 90)),
         ("a", "bucket", 5, 5, By::Lease, (1, 90)),
         // It may have a lease of an EMS that was here before.
@@ -100,8 +102,7 @@ fn what_decided_and_what_is_lent() {
             counted: at(counted),
             ..came(900)
         };
-        let decided = world.leases.decided(holder, bucket, usage, at(now));
-        world
+        let (decided, _) = world
             .leases
             .report(holder, bucket, usage, Some(budget(90)), at(now));
         let found = world.leases.lent(bucket, at(now));
@@ -221,7 +222,7 @@ fn unused_unknown_and_too_many() {
     ));
     assert_eq!(world.answer("c", 1, budget(90), 71), Answer::Nothing);
     let a = world.holder("a");
-    let mut other = |bucket, budget| world.leases.report(a, bucket, came(1), budget, at(71));
+    let mut other = |bucket, budget| world.leases.report(a, bucket, came(1), budget, at(71)).1;
     assert_eq!(other("other", Some(budget(1))), Answer::Nothing);
     assert_eq!(other("bucket", None), Answer::Forget);
 }
@@ -291,7 +292,7 @@ fn after_a_restart_all_go_on_with_what_they_have() {
         let answer = world
             .leases
             .report(holder, "bucket", usage, Some(budget(90)), at(now));
-        match answer {
+        match answer.1 {
             Answer::Lease(grant) => u64::from(grant.rate) / PARTS,
             other => panic!("{other:?}"),
         }
@@ -429,7 +430,7 @@ proptest! {
                     sim.take(grant, tick);
                 } else {
                     let holder = *sim.holder.get_or_insert_with(|| leases.join(&names[n]));
-                    if let Answer::Lease(grant) = leases.report(holder, "bucket", usage, Some(budget), now) {
+                    if let (_, Answer::Lease(grant)) = leases.report(holder, "bucket", usage, Some(budget), now) {
                         world.push((tick + sim.delay.1, n, Some(grant), Usage::default()));
                     }
                 }

@@ -246,13 +246,21 @@ async fn leased_limits_beside_a_redis_are_warned_of() {
         &ems,
         json!([{"per": "caller", "requests": 1, "scope": "region"}]),
     );
+    let known = |requests: u32| {
+        let limits = ems.get("/v1/limits").unwrap();
+        limits["limits"][0]["requests"] == requests
+    };
+    eventually("the limit", || known(1)).unwrap();
+    assert_eq!(said(), 0);
     for requests in [10, 20] {
         asking::put(
             &ems,
             json!([{"per": "caller", "requests": requests, "scope": "region", "lease": true}]),
         );
-        eventually("the warning", || said() == 1).unwrap();
+        eventually("the change", || known(requests)).unwrap();
+        eventually("the warning", || said() >= 1).unwrap();
     }
+    assert_eq!(said(), 1);
 }
 
 /// Somebody else's data under our key are an error, and nobody's budget.
