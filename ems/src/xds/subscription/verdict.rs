@@ -55,7 +55,7 @@ impl Subscription {
             if let Some(beats) = &mut self.beats {
                 beats.accept();
             }
-            self.gone(&in_flight.removed, view);
+            self.parted_with(&in_flight.removed, view);
             return Some(Verdict {
                 ruled: self.accept(&in_flight.resources),
                 ..Verdict::default()
@@ -71,7 +71,7 @@ impl Subscription {
         if blame.named && took_the_rest(error) {
             self.doubt(&in_flight, &blame, false);
             self.use_beside(&in_flight.resources, &blame.names);
-            self.gone(&in_flight.removed, view);
+            self.parted_with(&in_flight.removed, view);
         } else if blame.of_gone {
             self.doubt(&in_flight, &blame, false);
             fresh = self.refuse_removals(&gone, error, waves, view);
@@ -127,7 +127,7 @@ impl Subscription {
     }
 
     /// Notes that the client took it that there are no such things; of a full list, that there is nothing but what is in it.
-    fn gone(&mut self, names: &[Arc<str>], view: &dyn View) {
+    fn parted_with(&mut self, names: &[Arc<str>], view: &dyn View) {
         let full = self.is_full();
         let mut unasked = false;
         let mut lose = |entry: &mut Entry| {
