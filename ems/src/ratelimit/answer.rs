@@ -11,10 +11,8 @@ use isthmus_model::{Exceeded, Headers, Limits};
 
 use super::{Claim, Verdict, book::Page};
 
-/// How long a request has to wait that is refused because its budget is not known.
-const UNKNOWN: u64 = 1_000;
-
-/// Counts what the claims of a request had to say, and makes the answer. The error header is called as `headers` say.
+/// Counts what the claims of a request had to say, and makes the answer. The error header is called as `headers` say. `None`:
+/// nobody can say whether the request is over a limit, and one of those denies then; Envoy has the words for that.
 #[must_use]
 pub fn answer(
     page: &Page,
@@ -23,7 +21,7 @@ pub fn answer(
     hits: u64,
     now: u64,
     headers: &Headers,
-) -> RateLimitResponse {
+) -> Option<RateLimitResponse> {
     let refused = claims.iter().any(|claim| claim.refuses(hits, now));
     for claim in claims {
         if let Some(outcome) = claim.outcome(hits, now, refused) {
@@ -31,17 +29,14 @@ pub fn answer(
         }
     }
     let against = claims.iter().filter(|claim| claim.refuses(hits, now));
-    let wait = |claim: &Claim<'_>| match claim.verdict(hits, now) {
-        Verdict::Full(wait) => wait,
-        Verdict::Fits | Verdict::Unknown => UNKNOWN,
-    };
+    let full = against.filter_map(|claim| match claim.verdict(hits, now) {
+        Verdict::Full(wait) => Some((wait, claim)),
+        Verdict::Fits | Verdict::Unknown => None,
+    });
     // Of several the one that needs the longest wait, and of these the first.
-    let longest = against
-        .map(|claim| (wait(claim), claim))
-        .reduce(|a, b| if b.0 > a.0 { b } else { a });
-    match longest {
-        None => passes(),
-        Some((wait, claim)) => refusal(page, is_grpc, claim, wait, headers),
+    match full.reduce(|a, b| if b.0 > a.0 { b } else { a }) {
+        Some((wait, claim)) => Some(refusal(page, is_grpc, claim, wait, headers)),
+        None => (!refused).then(passes),
     }
 }
 

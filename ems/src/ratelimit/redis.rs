@@ -204,8 +204,18 @@ impl Redis {
                 .arg(u8::from(refuses));
         }
         let mut connection = self.connection();
-        let answer = timeout(TIMEOUT, call.invoke_async(&mut connection)).await;
-        answer.unwrap_or_else(|_| Err((ErrorKind::Io, "no answer in time").into()))
+        let answer = timeout(TIMEOUT, async {
+            match call.invoke_async(&mut connection).await {
+                // It was closed while nobody asked, or just now: then the request may count twice, and no more may pass.
+                Err(error) if error.is_connection_dropped() => {
+                    call.invoke_async(&mut connection).await
+                }
+                answer => answer,
+            }
+        });
+        answer
+            .await
+            .unwrap_or_else(|_| Err((ErrorKind::Io, "no answer in time").into()))
     }
 
     /// Forgets what counts no longer.

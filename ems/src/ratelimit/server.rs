@@ -90,7 +90,8 @@ impl Limiter {
             .ok_or_else(|| Status::invalid_argument("the question cannot be read"))?;
         // 0 stands for 1.
         let hits = u64::from(request.hits_addend.max(1));
-        Ok(self.ask(&question, hits).await)
+        let answer = self.ask(&question, hits).await;
+        answer.ok_or_else(|| Status::unavailable("Redis cannot be asked now"))
     }
 
     /// What was used of the budgets of claims, which are of one service. Charges nothing.
@@ -105,10 +106,10 @@ impl Limiter {
         u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    async fn ask(&self, question: &Question<'_>, hits: u64) -> RateLimitResponse {
+    async fn ask(&self, question: &Question<'_>, hits: u64) -> Option<RateLimitResponse> {
         // A limit that is gone from the registry counts no longer.
         let Some(page) = self.0.book.page(question.service) else {
-            return passes();
+            return Some(passes());
         };
         let claims = question.asks().filter_map(|ask| {
             Some(Claim {

@@ -60,11 +60,15 @@ fn check(states: &str, hits: u64, want: &str) {
         })
         .collect();
     let response = answer(&page, false, &claims, hits, 100, &Headers::default());
-    let headers = &response.response_headers_to_add;
-    let header = |name| headers.iter().find(|header| header.key == name);
-    let mut got = match header("ratelimit") {
-        None => "passes".to_owned(),
-        Some(state) => state.value.replace(";r=0;t=", " ").replace('"', ""),
+    let headers = response
+        .as_ref()
+        .map(|response| &response.response_headers_to_add);
+    let mut got = match headers {
+        None => "unknown".to_owned(),
+        Some(headers) => match headers.iter().find(|header| header.key == "ratelimit") {
+            None => "passes".to_owned(),
+            Some(state) => state.value.replace(";r=0;t=", " ").replace('"', ""),
+        },
     };
     for entry in page.entries() {
         let counted: Vec<_> = Outcome::ALL
@@ -100,7 +104,13 @@ fn what_becomes_of_a_request() {
     check("0/0 0/0 9/900", 1, "passes,allowed,allowed,shadow_denied");
     // What is not known each limit decides for itself, but a shadow limit refuses nothing.
     check("- 0/0 -", 1, "passes,unchecked,allowed,unchecked");
-    check("0/0 - 0/0", 1, "service 9/minute region 1,,unchecked,");
+    check("0/0 - 0/0", 1, "unknown,,unchecked,");
+    // What is known to be over a limit is told so all the same.
+    check(
+        "5/900 - 0/0",
+        1,
+        "caller 5/minute region 1,denied,unchecked,",
+    );
     // Several at once.
     check("0/900 0/900 0/900", 5, "passes,allowed,allowed,allowed");
     check(
@@ -128,7 +138,7 @@ fn refusals_have_the_words_of_the_filter() {
         }),
     };
     let of = |is_grpc| {
-        let response = answer(&page, is_grpc, &[claim], 1, 500, &Headers::default());
+        let response = answer(&page, is_grpc, &[claim], 1, 500, &Headers::default()).unwrap();
         let headers = response.response_headers_to_add.into_iter();
         let headers: Vec<_> = headers
             .map(|header| format!("{}: {}", header.key, header.value))

@@ -70,11 +70,11 @@ impl Asking {
         }
     }
 
-    /// Whether a request passes; if not, because of a limit.
+    /// Whether a request passes; if not, because of a limit, or because nobody can say whether it is over one.
     pub(crate) async fn passes(&self, question: &str) -> bool {
         match self.ask(question).await {
             Said::Passes => true,
-            Said::Over(_) => false,
+            Said::Over(_) | Said::Failed(Code::Unavailable) => false,
             Said::Failed(code) => panic!("{code:?}"),
         }
     }

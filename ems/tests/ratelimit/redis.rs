@@ -6,8 +6,9 @@ use ems::ratelimit::breaker::FAILURES;
 use isthmus_tests::{Ems, Link, Redis, WorkDir, ems::EmsOptions, eventually};
 use serde_json::json;
 use tokio::time::timeout;
+use tonic::Code;
 
-use crate::asking::{self, Asking};
+use crate::asking::{self, Asking, Said};
 
 const CALLER: &str = "1h;pay;caller,,day,enforce|us/a";
 
@@ -171,6 +172,8 @@ async fn a_redis_that_is_gone_and_comes_back() {
     let other = "1h;pay;caller,,day,enforce|us/b";
     let enough = usize::try_from(FAILURES).unwrap() + 3;
     assert_eq!(passed(&asking, other, enough).await, enough);
+    // Nobody is told to be over a limit who may not be.
+    assert_eq!(asking.ask(shut).await, Said::Failed(Code::Unavailable));
     assert_eq!(passed(&asking, shut, enough).await, 0);
     assert_eq!(passed(&asking, shadow, 2).await, 2);
     let both = format!("{other};service,,day,enforce|");
@@ -186,6 +189,25 @@ async fn a_redis_that_is_gone_and_comes_back() {
     assert_eq!(counted["breaker_open"], 0, "{counted:?}");
     // It was empty, and counts again.
     assert_eq!(passed(&asking, shut, 4).await, 2);
+}
+
+/// A Redis that was started anew, or gave up a connection on which nothing came, costs no request.
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile() {
+    let mut redis = redis("redis-closed");
+    let ems = ems(&redis, "redis-closed-ems");
+    asking::put(
+        &ems,
+        json!([{"per": "caller", "requests": 9, "unit": "day", "scope": "region", "onError": "deny"}]),
+    );
+    let asking = Asking::new(&ems).await;
+    assert!(asking.passes(CALLER).await);
+    redis.kill();
+    redis.start_again().unwrap();
+    assert!(asking.passes(CALLER).await);
+    redis.ask("CLIENT KILL TYPE normal").unwrap();
+    assert!(asking.passes(CALLER).await);
+    assert_eq!(calls(&ems)["failed"], 0);
 }
 
 /// A Redis whose host lost its power says nothing more on the connections that there were, not even that they are no more.

@@ -95,6 +95,11 @@ fn a_redis_that_is_killed_and_comes_back() {
     let refused = shut.report().by("429") - before.by("429");
     assert!(refused >= 45, "{refused} refused: {:?}", shut.report());
     assert_eq!(service.passed(&us.host, "/few", 2), 0);
+    // Nobody is told to be over a limit who may not be.
+    let reply = service.call(&us.host, "/shut").send().unwrap();
+    assert_eq!((reply.status, reply.header("ratelimit")), (429, None));
+    let unknown = "whether it is over a limit cannot be said now";
+    assert!(reply.body.contains(unknown), "{reply:?}");
     redis.start_again().unwrap();
     isthmus_tests::eventually("limits to be kept again", || {
         let reply = service.call(&us.host, "/shut").send()?;
