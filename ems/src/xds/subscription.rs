@@ -345,7 +345,7 @@ impl Subscription {
         let upserts = plan
             .upserts
             .extract_if(.., |item| making.iter().any(|m| m.holds(item.due.waves)))
-            .map(|item| (item.name, item.due));
+            .map(Item::into_due);
         self.dirty.add(upserts);
         let removals = plan
             .removals
@@ -363,12 +363,11 @@ impl Subscription {
         let alone = plan.answers.is_empty();
         if plan.removals.iter_mut().any(again) {
             let later = plan.removals.extract_if(.., |item| again(item) != alone);
-            let mut later: Vec<_> = later.map(|item| (item.name, item.due)).collect();
+            let mut later: Vec<_> = later.collect();
             if alone {
-                let upserts = std::mem::take(&mut plan.upserts).into_iter();
-                later.extend(upserts.map(|item| (item.name, item.due)));
+                later.append(&mut plan.upserts);
             }
-            self.dirty.add(later);
+            self.dirty.add(later.into_iter().map(Item::into_due));
         }
     }
 
@@ -396,12 +395,7 @@ impl Subscription {
         let mut resources = bundles.share(resources);
         let mut walk = self.entries.walk();
         for item in items.into_iter().filter(|item| !item.refresh) {
-            let Item {
-                name,
-                resource,
-                due,
-                ..
-            } = item;
+            let Item { name, resource, .. } = item;
             if let Some(rejection) = self.rejected.get_mut(&name) {
                 rejection.error = None;
             }
@@ -416,7 +410,7 @@ impl Subscription {
                 let taken = entry
                     .as_ref()
                     .is_some_and(|entry| entry.state == State::Acked);
-                if notes_updates && (differs || due.why == Why::Again || !taken) {
+                if notes_updates && (differs || !taken) {
                     updated.push(new.name().clone());
                 }
                 match entry {
@@ -435,9 +429,12 @@ impl Subscription {
                 lost |= untold || entry.sent().is_some();
                 unasked |= !entry.asked;
                 entry.withdraw();
-                // Where there are no words for it, there is no answer to wait for.
+                // Where there are no words for it, there is no answer to wait for. It is used until the name is given up.
                 if self.mode == Mode::Sotw && !full {
-                    entry.lose();
+                    self.rejected.remove(&name);
+                    if !entry.asked {
+                        entry.lose();
+                    }
                 }
             } else {
                 lost = true;

@@ -170,8 +170,10 @@ impl Subscription {
             Mode::Delta => Why::Asked,
             Mode::Sotw => {
                 // Nothing will be said of what it was never sent.
+                let full = self.is_full();
                 self.retain(view, |entry| {
-                    entry.asked || entry.sent().is_some() || entry.is_still_there()
+                    let told = entry.sent().is_some() || full && entry.is_still_there();
+                    entry.asked || told
                 });
                 Why::Changed
             }

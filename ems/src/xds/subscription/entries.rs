@@ -20,9 +20,9 @@ pub(super) struct Entry {
     sent: bool,
     /// The client uses this version of it or one before.
     has: bool,
-    /// It uses what was sent last, without having said that it took it.
+    /// While it has not answered: it uses what was sent last all the same.
     untaken: bool,
-    /// What was sent last came with something that it rejected by name, and is yet to be tried.
+    /// Likewise: what was sent last came with something that it rejected by name, and is yet to be tried.
     doubted: bool,
     pub(super) asked: bool,
     pub(super) state: State,
@@ -80,19 +80,17 @@ impl Entry {
             self.resource = Arc::new(Resource::remembered(self.name().clone(), Arc::default()));
         }
         self.sent = false;
-        self.untaken = false;
-        self.doubted = false;
         self.state = State::Absent;
     }
 
     /// Whether the client uses it without having said that it took it. Of what came in a full list, and is answered.
     pub(super) fn is_used_untaken(&self) -> bool {
-        self.untaken
+        self.state == State::Sent && self.untaken
     }
 
     /// Notes that nobody knows whether the client took what was sent.
     pub(super) fn doubt(&mut self) {
-        self.doubted = self.state == State::Sent;
+        self.doubted = true;
     }
 
     /// What a full list says of it, that is of what was sent or, where the client did not take that, of what it took before.
@@ -100,10 +98,10 @@ impl Entry {
         &'a self,
         before: Option<&'a Arc<Resource>>,
     ) -> Option<&'a Arc<Resource>> {
-        if self.doubted || self.state == State::Rejected {
-            before
-        } else {
-            self.sent()
+        match self.state {
+            State::Rejected => before,
+            State::Sent if self.doubted => before,
+            _ => self.sent(),
         }
     }
 
@@ -130,8 +128,6 @@ impl Entry {
     /// Notes that the client took what was sent.
     pub(super) fn take(&mut self) {
         self.has = true;
-        self.untaken = false;
-        self.doubted = false;
         self.state = State::Acked;
     }
 
@@ -143,7 +139,6 @@ impl Entry {
 
     /// Notes that the client rejected what was sent. True: it has nothing else.
     pub(super) fn reject(&mut self) -> bool {
-        self.untaken = false;
         self.state = State::Rejected;
         !self.has
     }

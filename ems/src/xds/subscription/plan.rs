@@ -18,6 +18,13 @@ pub(super) struct Item {
     pub(super) refresh: bool,
 }
 
+impl Item {
+    /// To be looked at once more.
+    pub(super) fn into_due(self) -> (Arc<str>, Due) {
+        (self.name, self.due)
+    }
+}
+
 /// What there is to send, by how urgent it is.
 #[derive(Debug, Default)]
 pub(in crate::xds) struct Plan {
@@ -63,10 +70,7 @@ impl Plan {
             later.extend(self.answers.extract_if(.., |item| item.resource.is_none()));
             later.append(&mut self.removals);
         }
-        later
-            .into_iter()
-            .map(|item| (item.name, item.due))
-            .collect()
+        later.into_iter().map(Item::into_due).collect()
     }
 
     /// How many resources are new or changed.

@@ -165,8 +165,7 @@ impl Subscription {
             let mut answers = Vec::new();
             let mut rest = Vec::new();
             if names.is_empty() {
-                let untold = self.unlisted().filter(|entry| self.is_untold(entry));
-                answers.extend(untold.map(|entry| item(entry.name().clone(), None)));
+                answers.extend(self.untold().into_iter().map(|name| item(name, None)));
             }
             for (name, version) in names {
                 match self.standing(&name, &version, view) {
@@ -225,9 +224,7 @@ impl Subscription {
         for group in rest {
             let waves = group.waves.and(group.mends);
             if group.names.is_empty() {
-                let untold = self.unlisted().filter(|entry| self.is_untold(entry));
-                let untold: Vec<_> = untold.map(|entry| entry.name().clone()).collect();
-                self.refuse_removals(&untold, &untried, waves, view);
+                self.refuse_removals(&self.untold(), &untried, waves, view);
             }
             for (name, version) in group.names {
                 let entry = self.entries.get_mut(&name);

@@ -68,15 +68,15 @@ impl Subscription {
         let alone = || blame.names.len() <= 1 && gone.is_empty();
         let certain = blame.named || alone() && !self.leaves_out();
         let mut fresh = false;
-        if blame.named && took_the_rest(error) {
-            self.doubt(&in_flight, &blame, false);
+        let rest_taken = blame.named && took_the_rest(error);
+        let again = !rest_taken && !blame.of_gone && !gone.is_empty();
+        self.doubt(&in_flight, &blame, again);
+        if rest_taken {
             self.use_beside(&in_flight.resources, &blame.names);
             self.parted_with(&in_flight.removed, view);
         } else if blame.of_gone {
-            self.doubt(&in_flight, &blame, false);
             fresh = self.refuse_removals(&gone, error, waves, view);
         } else {
-            self.doubt(&in_flight, &blame, !gone.is_empty());
             let mut walk = self.entries.walk();
             let beside = blame.beside.iter().filter_map(|name| walk.to(name));
             beside.for_each(Entry::doubt);
@@ -158,25 +158,21 @@ impl Subscription {
         if !self.is_full() {
             return in_flight.removed.to_vec();
         }
-        let untold = self.unlisted().filter(|entry| self.is_untold(entry));
-        untold.map(|entry| entry.name().clone()).collect()
+        self.untold()
     }
 
     /// Whether full lists leave out something that the client has, also what it refused to part with.
     fn leaves_out(&self) -> bool {
-        self.is_full() && self.unlisted().next().is_some()
+        let mut entries = self.entries.iter();
+        self.is_full() && entries.any(|entry| is_unlisted(entry, &self.kept))
     }
 
-    /// What the client has and full lists leave out.
-    pub(super) fn unlisted(&self) -> impl Iterator<Item = &Entry> {
-        let entries = self.entries.iter();
-        entries.filter(|entry| is_unlisted(entry, &self.kept))
-    }
-
-    /// Whether it is gone, and the client has not refused just that.
-    pub(super) fn is_untold(&self, entry: &Entry) -> bool {
-        let refused = self.rejected.get(entry.name());
-        entry.is_still_there() && !refused.is_some_and(Rejection::clings)
+    /// What is gone and still with the client, which has not refused just that.
+    pub(super) fn untold(&self) -> Vec<Arc<str>> {
+        let there = self.entries.iter().filter(|entry| entry.is_still_there());
+        let names = there.map(Entry::name);
+        let clings = |name: &&Arc<str>| self.rejected.get(*name).is_some_and(Rejection::clings);
+        names.filter(|name| !clings(name)).cloned().collect()
     }
 
     /// Has it said once more that things are gone. If there is news of them, they are looked at instead.

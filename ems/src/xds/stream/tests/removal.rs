@@ -2,18 +2,20 @@
 
 use super::*;
 
+/// A client has listeners, of which one points at a cluster.
+const START: [&str; 5] = [
+    "write cds:X=1 lds:a=1 lds:d=X =>",
+    "cds => cds X=1",
+    "cds ack =>",
+    "lds => lds a=1 d=X",
+    "lds ack =>",
+];
+
 /// What goes by a response that was rejected is still with the client: it goes once more, alone, and what it may point at waits
 /// until it was taken. If that is rejected as well, it waits until the client parts with it.
 #[test]
 fn what_is_gone_by_a_rejected_response_goes_again() {
-    let start = [
-        "write cds:X=1 lds:a=1 lds:d=X =>",
-        "cds => cds X=1",
-        "cds ack =>",
-        "lds => lds a=1 d=X",
-        "lds ack =>",
-    ];
-    let with = |mode, lines: &[&'static str]| super::check(mode, &[&start, lines].concat());
+    let with = |mode, lines: &[&'static str]| super::check(mode, &[&START, lines].concat());
     with(
         Mode::Delta,
         &[
@@ -89,15 +91,10 @@ fn what_a_client_clings_to_is_shown() {
 /// Who has that something is gone told once more beside a question is told, and not without end.
 #[test]
 fn what_is_asked_for_while_it_is_to_go() {
-    let start = [
-        "write cds:X=1 lds:a=1 lds:d=X =>",
-        "cds => cds X=1",
-        "cds ack =>",
-        "lds => lds a=1 d=X",
-        "lds ack =>",
-        "write lds:c=1 lds:-d cds:-X => lds a=1 c=1",
-    ];
-    let with = |lines: &[&'static str]| super::check(Mode::Sotw, &[&start, lines].concat());
+    let with = |lines: &[&'static str]| {
+        let gone = ["write lds:c=1 lds:-d cds:-X => lds a=1 c=1"];
+        super::check(Mode::Sotw, &[&START[..], &gone, lines].concat());
+    };
     with(&[
         "lds nack:name:_\"c\":_failed * d => lds a=1",
         "lds ack * d => cds",
@@ -244,6 +241,27 @@ fn what_goes_again_goes_with_nothing_new() {
             "lds ack => lds -n",
             "lds nack:bad => lds b=1 c=1",
             "lds ack =>",
+        ],
+    );
+}
+
+/// Where there are no words for it that something is gone, the client goes on with it, also when it rejects what comes instead.
+#[test]
+fn what_nobody_can_say_is_gone_is_used_on() {
+    super::check(
+        Mode::Sotw,
+        &[
+            "write cds:X=1 rds:r=X =>",
+            "cds => cds X=1",
+            "cds ack =>",
+            "rds r => rds r=X",
+            "rds ack r =>",
+            "write rds:-r =>",
+            "write rds:r=Y => rds r=Y",
+            "write cds:-X =>",
+            "rds nack:bad r =>",
+            "write rds:r=Z => rds r=Z",
+            "rds ack r => cds",
         ],
     );
 }
