@@ -284,6 +284,12 @@ pub trait View: Send + Sync {
         names.iter().map(|name| self.get(kind, name)).collect()
     }
 
+    /// The client rejected a resource: as long as that is what there is, it gets what was good before, if anything was. Gives
+    /// the version of that.
+    fn refused(&self, _kind: ResourceType, _resource: &Arc<Resource>) -> Option<Arc<str>> {
+        None
+    }
+
     /// The client has no more use for this name: it neither asks for it nor has it by a wildcard. It may be asked for again.
     fn unused(&self, _kind: ResourceType, _name: &str) {}
 

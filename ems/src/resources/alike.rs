@@ -111,7 +111,7 @@ impl Made {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, inner: &Inner, to: Witness) -> Option<Arc<Resource>> {
+    fn get(&self, inner: &Inner, to: Witness, refused: Option<&str>) -> Option<Arc<Resource>> {
         let mut state = self.lock();
         // Before the records are read: a change from here on makes it out of date.
         let epoch = inner.alike.epoch.load(Ordering::Acquire);
@@ -123,7 +123,7 @@ impl Made {
             }
         }
         let version = state.version.as_ref()?;
-        Some(version.served(to).clone())
+        Some(version.served(to, refused).clone())
     }
 
     fn is_current(&self, resource: &Arc<Resource>) -> bool {
@@ -227,9 +227,10 @@ impl Share {
         name: &str,
         inner: &Inner,
         to: Witness,
+        refused: Option<&str>,
     ) -> Option<Arc<Resource>> {
         let is = |made: &&Arc<Made>| made.recipe.kind() == kind && made.recipe.name() == name;
-        self.0.iter().find(is)?.get(inner, to)
+        self.0.iter().find(is)?.get(inner, to, refused)
     }
 }
 

@@ -35,13 +35,18 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// What a newcomer is sent.
-    pub(super) fn served(&self, kind: ResourceType, to: Witness) -> Option<Arc<Resource>> {
+    /// What a client is sent. `refused`: the version that it rejected last, if any.
+    pub(super) fn served(
+        &self,
+        kind: ResourceType,
+        to: Witness,
+        refused: Option<&str>,
+    ) -> Option<Arc<Resource>> {
         let version = match kind {
             ResourceType::Cluster => Some(&self.cluster),
             _ => self.endpoints.as_ref(),
         };
-        version.map(|version| version.served(to).clone())
+        version.map(|version| version.served(to, refused).clone())
     }
 
     /// Whether this is what the name stands for now.

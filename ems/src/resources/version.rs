@@ -35,10 +35,11 @@ impl Version {
         true
     }
 
-    /// What a newcomer is sent.
-    pub(super) fn served(&self, to: Witness) -> &Arc<Resource> {
+    /// What a client is sent. `refused`: the version that it rejected last, if any.
+    pub(super) fn served(&self, to: Witness, refused: Option<&str>) -> &Arc<Resource> {
+        let is_for = || refused != Some(&**self.now.version()) && self.now.fate().is_for(to);
         match &self.taken {
-            Some(taken) if !self.now.fate().is_for(to) => taken,
+            Some(taken) if !is_for() => taken,
             _ => &self.now,
         }
     }

@@ -1,6 +1,9 @@
 //! What one node sees.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard},
+};
 
 use isthmus_model::{ClusterName, RegionName, ServiceName};
 use prost::Message;
@@ -30,6 +33,7 @@ pub(super) struct NodeView {
     witness: Witness,
     share: Share,
     used: Mutex<Used>,
+    refused: Refused,
 }
 
 /// The destinations that a node has asked for, by their numbers in the table.
@@ -39,6 +43,37 @@ struct Used {
     endpoints: RoaringBitmap,
     counts: Counts,
     complained: bool,
+}
+
+/// What a client rejected last, by type and name: its version.
+#[derive(Default)]
+pub(super) struct Refused(Mutex<HashMap<(ResourceType, Arc<str>), Arc<str>>>);
+
+impl Refused {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(ResourceType, Arc<str>), Arc<str>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note(&self, kind: ResourceType, resource: &Resource) {
+        let (name, version) = (resource.name().clone(), resource.version().clone());
+        self.lock().insert((kind, name), version);
+    }
+
+    pub(super) fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<str>> {
+        let all = self.lock();
+        // Nearly always: no copy of the name.
+        if all.is_empty() {
+            return None;
+        }
+        all.get(&(kind, name.into())).cloned()
+    }
+
+    pub(super) fn forget(&self, kind: ResourceType, name: &str) {
+        let mut all = self.lock();
+        if !all.is_empty() {
+            all.remove(&(kind, name.into()));
+        }
+    }
 }
 
 impl Used {
@@ -66,6 +101,7 @@ impl NodeView {
             node,
             witness,
             used: Mutex::default(),
+            refused: Refused::default(),
         };
         if view.node.kind == NodeKind::Sidecar {
             view.table_mut().add_sidecar(&view.node.service);
@@ -87,7 +123,9 @@ impl NodeView {
         };
         used.of(kind).insert(number);
         let table = self.inner.table();
-        table.slot(number)?.served(kind, self.witness)
+        let refused = self.refused.get(kind, name);
+        let slot = table.slot(number)?;
+        slot.served(kind, self.witness, refused.as_deref())
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -222,14 +260,24 @@ impl View for NodeView {
                 resource(kind, name, &leases::extension(&self.node.id, leased))
             }
             ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
-                self.share.get(kind, name, &self.inner, self.witness)
+                let refused = self.refused.get(kind, name);
+                let refused = refused.as_deref();
+                self.share
+                    .get(kind, name, &self.inner, self.witness, refused)
             }
         }
+    }
+
+    fn refused(&self, kind: ResourceType, resource: &Arc<Resource>) -> Option<Arc<str>> {
+        self.refused.note(kind, resource);
+        let instead = self.get(kind, resource.name())?.version().clone();
+        (instead != *resource.version()).then_some(instead)
     }
 
     /// Gives the name back once neither its cluster nor its endpoints are wanted: what counts is what the client and this
     /// server have to remember, and neither does any more.
     fn unused(&self, kind: ResourceType, name: &str) {
+        self.refused.forget(kind, name);
         if !matches!(kind, ResourceType::Cluster | ResourceType::Endpoints) {
             return;
         }

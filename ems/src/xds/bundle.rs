@@ -22,7 +22,8 @@ const KEPT: usize = 16;
 /// The resources of a response, sorted by name.
 #[derive(Default)]
 pub struct Bundle {
-    /// Held apart from the bytes by those who wait for an answer: who does not answer is to keep no bytes.
+    /// Held apart from the joined bytes by those who wait for an answer: who does not answer keeps what every other stream
+    /// that has these shares with it, and no copy.
     resources: Arc<[Arc<Resource>]>,
     version: OnceLock<Arc<str>>,
     delta_len: usize,

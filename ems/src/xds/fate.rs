@@ -9,7 +9,8 @@
 //! and it would be held back for good. Were it nothing, a version that no client can use would be tried by each that comes.
 //! So it takes the word of two: after one rejection the version is still for everybody but the one who said so, and
 //! whoever comes next decides. That one risks little: rejecting costs it one answer more, by which it gets what was good
-//! before.
+//! before. Once a client took it, it is for all who come, also for those who rejected it: whoever comes back may have been
+//! mended. What one stream rejected it is not sent again; but that is for the stream to remember.
 //!
 //! Two streams of one node have one word. The state is part of the resource that all streams share, so nothing is kept per
 //! client but the name of the first, and it ends with the version.
@@ -86,8 +87,10 @@ impl Fate {
 
     /// Whether it is for a client that comes, where something else was taken before.
     pub(crate) fn is_for(&self, who: Witness) -> bool {
-        let first = self.first.get().map(|(first, _)| *first);
-        self.state.load(Acquire) != REJECTED_BY_SEVERAL && first != Some(who)
+        match self.state.load(Acquire) {
+            REJECTED => self.first.get().is_some_and(|(first, _)| *first != who),
+            state => state != REJECTED_BY_SEVERAL,
+        }
     }
 }
 
@@ -107,13 +110,13 @@ mod tests {
             ("xxx", "b..", Some("x"), false, true),
             ("xy", "b.", Some("x"), false, false),
             ("yxz", "b..", Some("y"), false, false),
-            ("x+", "bg", None, false, true),
-            ("x+y", "bg.", None, false, true),
-            ("xy+", "b.g", None, false, true),
+            ("x+", "bg", None, true, true),
+            ("x+y", "bg.", None, true, true),
+            ("xy+", "b.g", None, true, true),
             ("y+x", "bg.", None, true, true),
             ("+x", "..", None, true, true),
             ("++x+", "....", None, true, true),
-            ("xy+z+", "b.g..", None, false, true),
+            ("xy+z+", "b.g..", None, true, true),
         ] {
             let fate = Fate::default();
             let found: String = verdicts

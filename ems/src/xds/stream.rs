@@ -48,6 +48,8 @@ pub struct Stream {
     witness: Witness,
     /// In the order of types.
     subscriptions: Vec<Subscription>,
+    /// Bytes of what it said it has from an earlier stream.
+    remembered: usize,
     nonce: u64,
     /// Counts what was told of changes: what changed together is kept in order, what did not need not wait.
     wave: u64,
@@ -64,6 +66,7 @@ impl Stream {
             expires: false,
             witness: Witness::default(),
             subscriptions: Vec::new(),
+            remembered: 0,
             nonce: 0,
             // Before the first that it is told of, a client that comes back may have missed some.
             wave: 1,
@@ -118,7 +121,7 @@ impl Stream {
             (Some(kind), _) => {
                 return Err(Refusal::WrongType {
                     expected: kind.type_url(),
-                    found: request.type_url,
+                    found: self.limits.shorten(&request.type_url),
                 });
             }
             (None, "") => return Err(Refusal::MissingType),
@@ -131,6 +134,7 @@ impl Stream {
             },
         };
         let (limits, witness) = (self.limits.clone(), self.witness);
+        let returning = self.weigh(kind, &request.ask);
         let subscription = self.subscription(kind);
         let error: Option<Arc<str>> = request.error.map(|words| limits.shorten(&words).into());
         let nonce = request.nonce.parse().ok();
@@ -162,6 +166,7 @@ impl Stream {
             } => {
                 let returns = kind == ResourceType::Endpoints && !initial.is_empty();
                 let returns = returns && !subscription.started();
+                returning?;
                 subscription.ask_delta(subscribe, unsubscribe, initial, view, &limits, actions)?;
                 if returns {
                     self.warm();
@@ -170,6 +175,23 @@ impl Stream {
             Ask::Sotw { names, version } => {
                 subscription.ask_sotw(names, &version, view, &limits, actions)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Adds up what a client says it has from an earlier stream, which is kept for as long as the client has it.
+    fn weigh(&mut self, kind: ResourceType, ask: &Ask) -> Result<(), Refusal> {
+        let known = self.find(kind).ok();
+        let known = known.and_then(|at| self.subscriptions.get(at));
+        if let Ask::Delta { initial, .. } = ask
+            && known.is_none_or(|known| !known.started())
+        {
+            let bytes = initial.iter().map(|(name, version)| name.len() + version.len());
+            self.remembered += bytes.sum::<usize>();
+        }
+        let limit = self.limits.all_names_bytes;
+        if self.remembered > limit {
+            return Err(Refusal::NamesTooLong { limit });
         }
         Ok(())
     }

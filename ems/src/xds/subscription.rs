@@ -83,6 +83,8 @@ pub(super) struct Subscription {
 struct Rejection {
     /// The version that was rejected last. `None`: that it is gone.
     version: Option<Arc<str>>,
+    /// The version there is instead, for a client that rejects that one: what it said stands beside it.
+    instead: Option<Arc<str>>,
     /// What the client said, until it is sent something else or takes what it has.
     error: Option<Arc<str>>,
     /// The waves that it came with: until something else is taken, the client has what was there before them.
@@ -93,6 +95,26 @@ impl Rejection {
     /// The client goes on with what is gone, until that goes again.
     fn clings(&self) -> bool {
         self.version.is_none() && self.error.is_some()
+    }
+
+    /// This is sent because of it, and does not mend it.
+    fn brings(&self, resource: &Resource) -> bool {
+        self.instead.as_ref() == Some(resource.version())
+    }
+}
+
+/// The client uses this: what it said of the name is over, unless this came because of it.
+fn forgive(rejected: &mut HashMap<Arc<str>, Rejection>, resource: &Resource) {
+    // Nearly always: not even a hash of the name.
+    if rejected.is_empty() {
+        return;
+    }
+    let name = resource.name();
+    if rejected
+        .get(name)
+        .is_some_and(|known| !known.brings(resource))
+    {
+        rejected.remove(name);
     }
 }
 
@@ -392,11 +414,18 @@ impl Subscription {
         let mut items = plan.into_items();
         self.add_refreshed(&mut items);
         let resources = items.iter().filter_map(|item| item.resource.as_ref());
-        let mut resources = bundles.share(resources);
+        // Keys are one node's own, and to be forgotten with it.
+        let mut resources = if self.kind == ResourceType::Secret {
+            Arc::new(resources.cloned().collect())
+        } else {
+            bundles.share(resources)
+        };
         let mut walk = self.entries.walk();
         for item in items.into_iter().filter(|item| !item.refresh) {
             let Item { name, resource, .. } = item;
-            if let Some(rejection) = self.rejected.get_mut(&name) {
+            let other =
+                |rejection: &Rejection| !resource.as_ref().is_some_and(|r| rejection.brings(r));
+            if let Some(rejection) = self.rejected.get_mut(&name).filter(|r| other(r)) {
                 rejection.error = None;
             }
             let entry = walk.to(&name);

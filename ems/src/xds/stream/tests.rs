@@ -362,6 +362,39 @@ fn types_of_a_stream() {
         let answer = stream.on_request(request(type_url), &Memory::default());
         assert_eq!(answer.is_err(), refused, "{only:?} {type_url}");
     }
+    // The refusal goes to the log and to the client: neither is to get all of it.
+    let mut stream = Stream::new(Mode::Delta, Some(cds), Arc::default());
+    let long = request(&"x".repeat(1 << 20));
+    let refused = stream.on_request(long, &Memory::default()).unwrap_err();
+    let words = refused.why.to_string();
+    assert!(words.contains("not \"xxx") && words.len() < 8_192, "{}", words.len());
+}
+
+/// What it says it has from an earlier stream counts, over all types, with its versions; said once more it is not heard.
+#[test]
+fn what_a_client_says_it_has_is_bounded() {
+    let limits = Limits {
+        all_names_bytes: 10,
+        ..Limits::default()
+    };
+    for (lines, refused) in [
+        (&["cds +a a=1234567"][..], false),
+        (&["cds +a a=123456789", "eds +b"], false),
+        (&["cds +a a=1234567890"], true),
+        (&["cds +a a=1234", "eds +b bcd=123"], true),
+        (&["cds +a a=1234", "cds a=1234567890"], false),
+    ] {
+        let mut driver = Driver::new(Mode::Delta, limits.clone());
+        let answers = lines.iter().map(|line| {
+            let (kind, words) = line.split_once(' ').unwrap();
+            let request = driver.request(kind, words.split_whitespace());
+            driver.stream.on_request(request, &driver.memory).map(drop)
+        });
+        let last = answers.last().unwrap();
+        let why = last.err().map(|refused| refused.why);
+        let expected = refused.then_some(Refusal::NamesTooLong { limit: 10 });
+        assert_eq!(why, expected, "{lines:?}");
+    }
 }
 
 /// A source that is told what nobody needs.

@@ -235,6 +235,7 @@ impl Subscription {
                     entry.reject();
                     let rejection = Rejection {
                         version: Some(version),
+                        instead: None,
                         error: Some(untried.clone()),
                         waves,
                     };

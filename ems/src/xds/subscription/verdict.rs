@@ -9,7 +9,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    BACKLOG, Entry, InFlight, Kept, Rejection, Subscription, Waves,
+    BACKLOG, Entry, InFlight, Kept, Rejection, Subscription, Waves, forgive,
     blame::{mentions, took_the_rest},
     due::{Due, Why},
 };
@@ -105,8 +105,10 @@ impl Subscription {
             if entry.reject() {
                 left_with_nothing.push(name.clone());
             }
+            let instead = certain.then(|| view.refused(self.kind, &sent)).flatten();
             let rejection = Rejection {
                 version: Some(sent.version().clone()),
+                instead,
                 error: Some(error.clone()),
                 waves,
             };
@@ -205,6 +207,7 @@ impl Subscription {
             };
             let rejection = Rejection {
                 version: None,
+                instead: None,
                 error: Some(error.clone()),
                 waves,
             };
@@ -236,7 +239,7 @@ impl Subscription {
             };
             if let Some(entry) = entry.filter(used) {
                 entry.use_untaken();
-                self.rejected.remove(resource.name());
+                forgive(&mut self.rejected, resource);
             }
         }
     }
@@ -260,10 +263,7 @@ impl Subscription {
             }
             entry.take();
             self.kept.forget(name);
-            // Nearly always: not even a hash of the name.
-            if !self.rejected.is_empty() {
-                self.rejected.remove(name);
-            }
+            forgive(&mut self.rejected, resource);
         }
         ruled
     }

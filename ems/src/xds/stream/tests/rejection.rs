@@ -1,5 +1,7 @@
 //! What follows when a client rejects, in the delta variant.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use super::*;
 
 fn check(script: &[&str]) {
@@ -454,12 +456,19 @@ struct Former {
     now: Arc<Resource>,
     before: Arc<Resource>,
     to: Witness,
+    refused: AtomicBool,
 }
 
 impl View for Former {
     fn get(&self, _kind: ResourceType, _name: &str) -> Option<Arc<Resource>> {
-        let is_for = self.now.fate().is_for(self.to);
+        let is_for = !self.refused.load(Relaxed) && self.now.fate().is_for(self.to);
         Some(if is_for { &self.now } else { &self.before }.clone())
+    }
+
+    fn refused(&self, _kind: ResourceType, resource: &Arc<Resource>) -> Option<Arc<str>> {
+        assert_eq!(*resource, self.now);
+        self.refused.store(true, Relaxed);
+        Some(self.before.version().clone())
     }
 
     fn wildcard(&self, _kind: ResourceType) -> Vec<Arc<str>> {
@@ -467,11 +476,58 @@ impl View for Former {
     }
 }
 
+/// One that has what was good before.
+struct Client {
+    driver: Driver,
+    view: Former,
+}
+
+impl Client {
+    fn new(mode: Mode, node: &str, now: &Arc<Resource>, before: &Arc<Resource>) -> Self {
+        let to = Witness::of(node);
+        let view = Former {
+            now: now.clone(),
+            before: before.clone(),
+            to,
+            refused: AtomicBool::new(false),
+        };
+        let mut driver = Driver::new(mode, Limits::default());
+        driver.stream = driver.new_stream().of(to);
+        Self { driver, view }
+    }
+
+    /// What is sent when it says this, or hears that something changed.
+    fn hears(&mut self, line: &str) -> String {
+        let words = line.split_whitespace().skip(1);
+        let request = self.driver.request("cds", words);
+        if line == "ruled" {
+            let changed = [(ResourceType::Cluster, "a".into())];
+            self.driver.stream.on_change(&Changed::of(changed));
+        } else {
+            let done = self.driver.stream.on_request(request, &self.view);
+            self.driver.actions = done.unwrap();
+        }
+        let mut sent = String::new();
+        for action in self.driver.stream.flush(&self.view) {
+            if let Action::Send(response) = action {
+                self.driver.nonces.insert("cds".into(), response.nonce);
+                sent += &format!("{:?}", response.resources[0]);
+            }
+        }
+        sent
+    }
+}
+
+fn versions() -> (Arc<Resource>, Arc<Resource>) {
+    let of = |version| Resource::with_version(ResourceType::Cluster, "a", version, b"");
+    (Arc::new(of("2")), Arc::new(of("1")))
+}
+
 /// Who has nothing else gets what was good before as soon as it rejects what is new; the third does not have to try.
 #[test]
 fn nobody_is_left_with_nothing() {
-    type Client<'a> = (&'a str, &'a [(&'a str, &'a str)]);
-    let delta: [Client<'_>; 4] = [
+    type Script<'a> = (&'a str, &'a [(&'a str, &'a str)]);
+    let delta: [Script<'_>; 4] = [
         ("has", &[("cds +a a=1", "a@2"), ("cds nack:bad", "")]),
         ("has", &[("cds +a a=1", "")]),
         (
@@ -480,7 +536,7 @@ fn nobody_is_left_with_nothing() {
         ),
         ("last", &[("cds +a", "a@1")]),
     ];
-    let sotw: [Client<'_>; 4] = [
+    let sotw: [Script<'_>; 4] = [
         (
             "new",
             &[
@@ -494,28 +550,54 @@ fn nobody_is_left_with_nothing() {
         ("last", &[("cds a", "a@1")]),
     ];
     for (mode, clients) in [(Mode::Delta, delta), (Mode::Sotw, sotw)] {
-        let of = |version| Resource::with_version(ResourceType::Cluster, "a", version, b"");
-        let (now, before) = (Arc::new(of("2")), Arc::new(of("1")));
+        let (now, before) = versions();
         for (node, lines) in clients {
-            let to = Witness::of(node);
-            let (now, before) = (now.clone(), before.clone());
-            let view = Former { now, before, to };
-            let mut driver = Driver::new(mode, Limits::default());
-            driver.stream = driver.new_stream().of(to);
+            let mut client = Client::new(mode, node, &now, &before);
             for (line, expected) in lines {
-                let words = line.split_whitespace().skip(1);
-                let request = driver.request("cds", words);
-                let mut sent = String::new();
-                driver.stream.on_request(request, &view).unwrap();
-                for action in driver.stream.flush(&view) {
-                    if let Action::Send(response) = action {
-                        driver.nonces.insert("cds".into(), response.nonce);
-                        sent += &format!("{:?}", response.resources[0]);
-                    }
-                }
-                assert_eq!(sent, *expected, "{mode:?} {node}: {line}");
+                assert_eq!(client.hears(line), *expected, "{mode:?} {node}: {line}");
             }
         }
+    }
+}
+
+/// Two reject a version, then a third takes it: it is for all who come from then on, and not sent again to those two.
+#[test]
+fn what_is_good_after_all_is_not_sent_again_to_who_rejected_it() {
+    for (mode, ask, ack, nack) in [
+        (Mode::Delta, "cds +a", "cds ack", "cds nack:bad"),
+        (Mode::Sotw, "cds a", "cds ack a", "cds nack:bad a"),
+    ] {
+        let (now, before) = versions();
+        let client = |node: &str| Client::new(mode, node, &now, &before);
+        let mut slow = client("slow");
+        assert_eq!(slow.hears(ask), "a@2");
+        let mut two = ["x", "y"].map(client);
+        for client in &mut two {
+            assert_eq!(client.hears(ask), "a@2");
+            assert_eq!(client.hears(nack), "a@1");
+            assert_eq!(client.hears(ack), "");
+            // What it goes on with is not what it was to have.
+            assert_eq!(client.driver.states(), "cds:a=Acked(bad)");
+        }
+        assert_eq!(client("z").hears(ask), "a@1");
+        slow.hears(ack);
+        assert_eq!(slow.driver.ruled(), "a=2");
+        for client in &mut two {
+            assert_eq!(client.hears("ruled"), "");
+            assert_eq!(client.driver.states(), "cds:a=Acked(bad)");
+        }
+        // Somebody may have mended it.
+        let mut back = client("x");
+        assert_eq!(back.hears(ask), "a@2");
+        assert_eq!(back.hears(ack), "");
+        assert_eq!(back.driver.states(), "cds:a=Acked");
+        // Something newer ends what was said.
+        let [x, _] = &mut two;
+        let new = Resource::with_version(ResourceType::Cluster, "a", "3", b"");
+        x.view.before = Arc::new(new);
+        assert_eq!(x.hears("ruled"), "a@3");
+        assert_eq!(x.hears(ack), "");
+        assert_eq!(x.driver.states(), "cds:a=Acked");
     }
 }
 

@@ -97,7 +97,9 @@ fn unknown_listener_shows_by_absence() {
 }
 
 /// "Envoy does not expect a DiscoveryResponse for every DiscoveryRequests it issues"; "The management server should
-/// not send a DiscoveryResponse for any DiscoveryRequest that has a stale nonce."
+/// not send a DiscoveryResponse for any DiscoveryRequest that has a stale nonce": a stale one is no word on what was sent,
+/// and nothing goes again because of it. But what it asks for counts from then on, as by delta, or a client that never
+/// says it again would wait for ever: so the last line departs from the letter.
 #[test]
 fn stale_nonce() {
     check(&[
