@@ -17,6 +17,8 @@ enum Step {
     Answer(usize, Answer),
     /// The client comes back on a new stream, and says what it has.
     Reconnect,
+    /// All of these are heard before anything is said.
+    Together(Vec<Step>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,13 @@ enum Answer {
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => one(),
+        1 => prop::collection::vec(one(), 2..5).prop_map(Step::Together),
+    ]
+}
+
+fn one() -> impl Strategy<Value = Step> {
     let kind = 0..ResourceType::ALL.len();
     let one = (kind.clone(), 0..NAMES.len(), prop::bool::weighted(0.7));
     prop_oneof![
@@ -57,6 +66,8 @@ type Key = (ResourceType, &'static str);
 
 struct World {
     driver: Driver,
+    /// What is said before the server is let speak.
+    held: Option<Vec<String>>,
     wave: u64,
     /// When each name was written, and whether it was there from then on.
     written: BTreeMap<Key, Vec<(u64, bool)>>,
@@ -99,6 +110,7 @@ impl World {
         }
         Self {
             driver,
+            held: None,
             wave: 0,
             written: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -148,12 +160,32 @@ impl World {
                         false => format!("{kind}:-{name}"),
                     });
                 }
-                self.driver.run(&words.join(" "));
-                self.receive();
+                self.say(words.join(" "));
             }
             Step::Answer(kind, answer) => self.answer(ResourceType::ALL[*kind], *answer),
+            // Nobody is heard on two streams at once.
+            Step::Reconnect if self.held.is_some() => {}
             Step::Reconnect => self.reconnect(),
+            Step::Together(steps) => {
+                self.held = Some(Vec::new());
+                for step in steps {
+                    self.step(step);
+                }
+                let said = self.held.take().unwrap();
+                if !said.is_empty() {
+                    self.say(said.join(" & "));
+                }
+            }
         }
+    }
+
+    fn say(&mut self, line: String) {
+        if let Some(held) = &mut self.held {
+            held.push(line);
+            return;
+        }
+        self.driver.run(&line);
+        self.receive();
     }
 
     /// By delta only: otherwise nobody can say what it has.
@@ -184,9 +216,7 @@ impl World {
             let has = has.collect::<Vec<_>>().join(" ");
             format!("{} {names} {has}", short(kind))
         };
-        let all = ResourceType::ALL.map(request).join(" & ");
-        self.driver.run(&all);
-        self.receive();
+        self.say(ResourceType::ALL.map(request).join(" & "));
     }
 
     fn answer(&mut self, kind: ResourceType, answer: Answer) {
@@ -236,8 +266,7 @@ impl World {
             (Mode::Delta, _) | (_, "cds" | "lds") => "",
             (Mode::Sotw, _) => " n1 n2 n3",
         };
-        self.driver.run(&format!("{} {word}{names}", short(kind)));
-        self.receive();
+        self.say(format!("{} {word}{names}", short(kind)));
     }
 
     /// Takes what was sent by the last thing that happened.
@@ -355,10 +384,17 @@ impl World {
             }
         }
         assert!(self.open.is_empty(), "responses without end");
+        let states = self.driver.stream.status();
+        let rejected = states.filter(|s| s.state == State::Rejected);
+        let rejected: Vec<_> = rejected.map(|s| (s.kind, s.name)).collect();
         for (key, writes) in &self.written {
             let last = writes.last().unwrap();
             if let (wave, true) = last {
                 assert_eq!(self.sent.get(key), Some(wave), "{key:?} was not sent");
+                // What came beside something that was rejected, too.
+                let rejected = { rejected.iter() }.any(|(kind, name)| (*kind, &**name) == *key);
+                let has = self.has.get(key) == Some(wave);
+                assert!(has || rejected, "the client does not have {key:?}@{wave}");
             }
         }
         let mut states = self.driver.stream.status();
