@@ -30,7 +30,7 @@ fn steps(from: &mut Unstructured<'_>) -> arbitrary::Result<Vec<Step>> {
 }
 
 fn step(from: &mut Unstructured<'_>) -> arbitrary::Result<Step> {
-    Ok(match u8::arbitrary(from)? % 10 {
+    Ok(match u8::arbitrary(from)? % 11 {
         0 | 1 => Step::Ask(
             kind(from)?,
             some(from, u8::arbitrary)?,
@@ -43,11 +43,13 @@ fn step(from: &mut Unstructured<'_>) -> arbitrary::Result<Step> {
         4 => Step::Answer(kind(from)?, With::Ack),
         5 => Step::Answer(kind(from)?, With::Nack),
         6 => Step::Lost(kind(from)?, from.arbitrary()?, from.arbitrary()?),
-        7 => match u8::arbitrary(from)? % 2 {
+        7 => match u8::arbitrary(from)? % 3 {
             0 => Step::Churn(kind(from)?, u8::arbitrary(from)? % 64),
+            1 => Step::Hold(u8::arbitrary(from)?),
             _ => Step::Foreign(from.arbitrary()?),
         },
         8 => Step::Wait(u8::arbitrary(from)? % 16),
+        9 => Step::Answer(kind(from)?, With::Blame),
         _ => Step::Reconnect,
     })
 }
@@ -57,10 +59,11 @@ fn kind(from: &mut Unstructured<'_>) -> arbitrary::Result<usize> {
 }
 
 fn with(from: &mut Unstructured<'_>) -> arbitrary::Result<With> {
-    Ok(match u8::arbitrary(from)? % 4 {
+    Ok(match u8::arbitrary(from)? % 5 {
         0 => With::Nothing,
         1 => With::Ack,
         2 => With::Nack,
+        3 => With::Blame,
         _ => With::Stale(u64::from(u8::arbitrary(from)?)),
     })
 }

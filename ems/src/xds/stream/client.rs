@@ -26,11 +26,13 @@ use known::Known;
 pub use step::{Step, With};
 
 /// The types that the model works with.
-pub const KINDS: [ResourceType; 4] = [
+pub const KINDS: [ResourceType; 6] = [
     ResourceType::Cluster,
     ResourceType::Endpoints,
     ResourceType::Listener,
     ResourceType::Route,
+    ResourceType::ExtensionConfig,
+    ResourceType::Secret,
 ];
 
 /// Names are numbers from 1 to this; 0 stands for the wildcard.
@@ -55,6 +57,10 @@ struct Client {
     known: Vec<Known>,
     now: Duration,
     churned: u64,
+    /// What may happen before the server says anything.
+    held: u8,
+    /// Something happened to which the server could not yet say anything.
+    unsaid: bool,
 }
 
 /// Runs the steps; then the client answers everything, and must have exactly what it subscribed to. Once with versions of
@@ -105,6 +111,8 @@ impl Client {
             known: KINDS.iter().map(|_| Known::default()).collect(),
             now: Duration::ZERO,
             churned: 0,
+            held: 0,
+            unsaid: false,
         }
     }
 
@@ -126,8 +134,11 @@ impl Client {
             Step::Foreign(name) => self.foreign(*name),
             Step::Wait(seconds) => self.wait(Duration::from_secs(u64::from(*seconds))),
             Step::Reconnect => self.reconnect(),
+            Step::Hold(things) => self.held = things % 8,
         }
-        self.check_notes();
+        if !self.unsaid {
+            self.check_notes();
+        }
         // As whoever holds a stream has to.
         self.stream.wake_at(self.now);
     }
@@ -319,10 +330,24 @@ impl Client {
             With::Nothing => {}
             With::Stale(nonce) if Some(nonce) == in_flight => {}
             With::Stale(nonce) => request.nonce = nonce.to_string(),
-            With::Ack | With::Nack => {
+            With::Ack | With::Nack | With::Blame => {
                 if let Some(response) = known.open.take() {
                     request.nonce = response.nonce.to_string();
-                    if with == With::Nack {
+                    let suspect = known.suspect(&response);
+                    let suspect = suspect.filter(|_| with == With::Blame);
+                    if let Some(name) = suspect {
+                        let words = match KINDS[at] {
+                            ResourceType::Cluster => "Error adding/updating cluster(s) ",
+                            ResourceType::Listener => "Error adding/updating listener(s) ",
+                            _ => "",
+                        };
+                        request.error = Some(format!("{words}{name}: bad"));
+                        if words.is_empty() {
+                            known.blame(&response, &name, self.now);
+                        } else {
+                            known.use_beside(&response, &name, self.now);
+                        }
+                    } else if with != With::Ack {
                         request.error = Some("bad".into());
                         known.reject(&response, self.now);
                     } else {
@@ -367,12 +392,13 @@ impl Client {
             }
             known.named = true;
             known.excused.extend((1..=NAMES).map(|n| format!("n{n}")));
+            known.unknown.extend(std::mem::take(&mut known.untold));
+            let mut initial: HashMap<_, _> = known.has.clone().into_iter().collect();
+            initial.retain(|name, _| !known.unknown.contains(name));
             if self.mode == Mode::Delta {
-                known
-                    .sent
-                    .extend(known.has.iter().map(|(n, v)| (n.clone(), Some(v.clone()))));
+                let has = initial.iter().map(|(n, v)| (n.clone(), Some(v.clone())));
+                known.sent.extend(has);
             }
-            let initial = known.has.clone().into_iter().collect();
             let mut plus: Vec<String> = known.names.iter().cloned().collect();
             if known.wildcard {
                 plus.push("*".into());
@@ -391,6 +417,8 @@ impl Client {
 
     /// Lets time pass, and does what has to be done meanwhile.
     fn wait(&mut self, time: Duration) {
+        self.held = 0;
+        self.flush();
         let end = self.now + time;
         while let Some(next) = self.stream.wake_at(self.now).filter(|next| *next <= end) {
             self.pass_to(next);
@@ -419,6 +447,12 @@ impl Client {
 
     /// True: something was sent.
     fn flush(&mut self) -> bool {
+        if self.held > 0 {
+            self.held -= 1;
+            self.unsaid = true;
+            return false;
+        }
+        self.unsaid = false;
         let actions = self.stream.flush(&self.memory);
         let busy = !actions.is_empty();
         for action in actions {
@@ -511,6 +545,8 @@ impl Client {
     }
 
     fn finish(&mut self) {
+        self.held = 0;
+        self.flush();
         self.settle();
         // However long it waits, nothing is lost that has a TTL.
         for _ in 0..4 {
@@ -543,6 +579,11 @@ impl Client {
                 expected.remove(name);
                 known.has.remove(name);
             }
+            let there = |name: &String| expected.contains_key(name);
+            let unknown = std::mem::take(&mut known.unknown);
+            known
+                .has
+                .retain(|name, _| there(name) || !unknown.contains(name));
             // What was written again since it has taken, or not.
             for name in known
                 .clings

@@ -46,6 +46,10 @@ pub(super) struct Known {
     pub(super) behind: BTreeSet<String>,
     /// What it has and is gone: it rejected that.
     pub(super) clings: BTreeSet<String>,
+    /// What it uses without having said so, beside what it rejected by name: it does not name that when it comes back.
+    pub(super) untold: BTreeSet<String>,
+    /// Of these it did not say that it has them when it came back: nobody can tell it that they are gone.
+    pub(super) unknown: BTreeSet<String>,
     /// What was sent last on this stream, whether rejected or not.
     pub(super) sent: BTreeMap<String, Option<String>>,
 }
@@ -63,7 +67,48 @@ impl Known {
                 self.took.insert(name.clone(), version);
             }
             self.unsure.remove(&name);
+            self.untold.remove(&name);
         }
+    }
+
+    /// What it could name as wrong in a response.
+    pub(super) fn suspect(&self, response: &Response) -> Option<String> {
+        let names = response.resources.iter().map(|r| (r, r.name().to_string()));
+        let lasting = |name: &String| !self.until.contains_key(name);
+        let all_last = { names.clone() }
+            .all(|(r, name)| r.ttl().is_none() && !r.is_heartbeat() && lasting(&name))
+            && self.gone.keys().all(lasting);
+        let had = |name: &String| self.before.get(name).map(|(has, _)| has.clone());
+        let mut new = names.filter(|(r, name)| {
+            had(name).is_some_and(|had| had.as_deref() != Some(&**r.version()))
+        });
+        new.next().map(|(_, name)| name).filter(|_| all_last)
+    }
+
+    /// It uses all of a response but for one thing, and does not say so.
+    pub(super) fn use_beside(&mut self, response: &Response, blamed: &str, now: Duration) {
+        let gone = std::mem::take(&mut self.gone);
+        self.clings.retain(|name| !gone.contains_key(name));
+        for resource in &**response.resources {
+            let (name, version) = (resource.name().to_string(), resource.version().to_string());
+            if name != blamed && self.before.contains_key(&name) {
+                self.took.insert(name.clone(), version);
+                self.untold.insert(name);
+            }
+        }
+        self.refuse(blamed, now);
+    }
+
+    /// It takes nothing of a response, and says that it is because of one thing in it.
+    pub(super) fn blame(&mut self, response: &Response, blamed: &str, now: Duration) {
+        let refused = self.refused.clone();
+        self.reject(response, now);
+        let names = response.resources.iter().map(|r| r.name().to_string());
+        let removed = response.removed.iter().map(ToString::to_string);
+        self.doubted.extend(names.chain(removed));
+        self.doubted.remove(blamed);
+        self.refused = refused;
+        self.refused.insert(blamed.to_owned());
     }
 
     /// It takes nothing of a response, and goes on with what it had.
@@ -104,23 +149,29 @@ impl Known {
             if resource.is_heartbeat() {
                 self.unsure.insert(name.clone());
             }
-            let (has, until) = self.before.remove(&name).unwrap_or_default();
-            let has = has.filter(|_| until.is_none_or(|until| until > now));
-            if has.is_some() || self.took.contains_key(&name) {
-                self.behind.insert(name.clone());
-            } else {
-                self.behind.remove(&name);
-            }
-            match has {
-                Some(has) => drop(self.has.insert(name.clone(), has)),
-                None => drop(self.has.remove(&name)),
-            }
-            match until {
-                Some(until) => drop(self.until.insert(name.clone(), until)),
-                None => drop(self.until.remove(&name)),
-            }
-            self.refused.insert(name);
+            self.refuse(&name, now);
         }
+    }
+
+    /// It goes on with what it had of a name.
+    fn refuse(&mut self, name: &str, now: Duration) {
+        let name = name.to_owned();
+        let (has, until) = self.before.remove(&name).unwrap_or_default();
+        let has = has.filter(|_| until.is_none_or(|until| until > now));
+        if has.is_some() || self.took.contains_key(&name) {
+            self.behind.insert(name.clone());
+        } else {
+            self.behind.remove(&name);
+        }
+        match has {
+            Some(has) => drop(self.has.insert(name.clone(), has)),
+            None => drop(self.has.remove(&name)),
+        }
+        match until {
+            Some(until) => drop(self.until.insert(name.clone(), until)),
+            None => drop(self.until.remove(&name)),
+        }
+        self.refused.insert(name);
     }
 
     /// Gives the names whose content differs from what was sent before. `full`: what is left out is gone; `current`: the version

@@ -9,6 +9,9 @@ pub enum With {
     Ack,
     /// Its rejection.
     Nack,
+    /// Its rejection by words that name the first thing that is new in it, if there is one and nothing has a TTL. A list of
+    /// clusters or listeners is Envoy's own, which takes the rest.
+    Blame,
     /// The nonce of a response that is answered already, or was never sent.
     Stale(u64),
 }
@@ -32,4 +35,6 @@ pub enum Step {
     Wait(u8),
     /// The client comes back on a new stream.
     Reconnect,
+    /// So many of the things that happen next are heard before anything is said.
+    Hold(u8),
 }

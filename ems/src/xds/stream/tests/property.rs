@@ -10,6 +10,7 @@ fn with() -> impl Strategy<Value = With> {
         4 => Just(With::Nothing),
         2 => Just(With::Ack),
         1 => Just(With::Nack),
+        1 => Just(With::Blame),
         1 => (0_u64..20).prop_map(With::Stale),
     ]
 }
@@ -22,13 +23,15 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(kind, plus, minus, with)| Step::Ask(kind, plus, minus, with)),
         6 => prop::collection::vec((kind.clone(), name.clone(), version.clone()), 1..4)
             .prop_map(Step::Write),
-        6 => (kind.clone(), prop::bool::weighted(0.2))
-            .prop_map(|(k, bad)| Step::Answer(k, if bad { With::Nack } else { With::Ack })),
+        5 => kind.clone().prop_map(|k| Step::Answer(k, With::Ack)),
+        1 => kind.clone().prop_map(|k| Step::Answer(k, With::Nack)),
+        1 => kind.clone().prop_map(|k| Step::Answer(k, With::Blame)),
         2 => (kind.clone(), name, version).prop_map(|(k, n, v)| Step::Lost(k, n, v)),
         1 => (kind, 0_u8..20).prop_map(|(k, names)| Step::Churn(k, names)),
         1 => (0_u8..9).prop_map(Step::Foreign),
         3 => (0_u8..12).prop_map(Step::Wait),
         2 => Just(Step::Reconnect),
+        1 => (0_u8..8).prop_map(Step::Hold),
     ]
 }
 
