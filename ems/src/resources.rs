@@ -18,6 +18,7 @@ mod listener;
 mod node;
 mod policy;
 mod proxyless;
+mod refused;
 mod replies;
 mod summary;
 mod table;

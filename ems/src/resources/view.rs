@@ -1,9 +1,6 @@
 //! What one node sees.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLockWriteGuard};
 
 use isthmus_model::{ClusterName, RegionName, ServiceName};
 use prost::Message;
@@ -14,6 +11,7 @@ use super::{
     alike::Share,
     cluster_name, endpoints, leases, listener,
     node::{Node, used_destination},
+    refused::Refused,
     table::{Counts, Full, Table},
     tls,
 };
@@ -43,37 +41,6 @@ struct Used {
     endpoints: RoaringBitmap,
     counts: Counts,
     complained: bool,
-}
-
-/// What a client rejected last, by type and name: its version.
-#[derive(Default)]
-pub(super) struct Refused(Mutex<HashMap<(ResourceType, Arc<str>), Arc<str>>>);
-
-impl Refused {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(ResourceType, Arc<str>), Arc<str>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn note(&self, kind: ResourceType, resource: &Resource) {
-        let (name, version) = (resource.name().clone(), resource.version().clone());
-        self.lock().insert((kind, name), version);
-    }
-
-    pub(super) fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<str>> {
-        let all = self.lock();
-        // Nearly always: no copy of the name.
-        if all.is_empty() {
-            return None;
-        }
-        all.get(&(kind, name.into())).cloned()
-    }
-
-    pub(super) fn forget(&self, kind: ResourceType, name: &str) {
-        let mut all = self.lock();
-        if !all.is_empty() {
-            all.remove(&(kind, name.into()));
-        }
-    }
 }
 
 impl Used {

@@ -186,7 +186,9 @@ impl Stream {
         if let Ask::Delta { initial, .. } = ask
             && known.is_none_or(|known| !known.started())
         {
-            let bytes = initial.iter().map(|(name, version)| name.len() + version.len());
+            let bytes = initial
+                .iter()
+                .map(|(name, version)| name.len() + version.len());
             self.remembered += bytes.sum::<usize>();
         }
         let limit = self.limits.all_names_bytes;
@@ -288,7 +290,7 @@ impl Stream {
             Action::Send(Response {
                 mode: self.mode,
                 type_url: request.type_url.into(),
-                version: "".into(),
+                version: hash_of(&Bundle::default(), &removed),
                 nonce: self.nonce,
                 resources: Arc::default(),
                 removed: removed.into(),
@@ -445,9 +447,11 @@ pub(super) fn version_of(
     removed: &[Arc<str>],
     view: &dyn View,
 ) -> Arc<str> {
-    if let Some(version) = view.type_version(kind) {
-        return version;
-    }
+    let given = view.type_version(kind);
+    given.unwrap_or_else(|| hash_of(resources, removed))
+}
+
+fn hash_of(resources: &Bundle, removed: &[Arc<str>]) -> Arc<str> {
     if removed.is_empty() {
         return resources.version().clone();
     }

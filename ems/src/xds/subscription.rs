@@ -13,6 +13,7 @@ mod entries;
 mod kept;
 mod plan;
 mod refresh;
+mod rejection;
 mod returning;
 mod trial;
 mod verdict;
@@ -26,6 +27,7 @@ use kept::Kept;
 use plan::Item;
 pub(super) use plan::{Batch, Plan};
 use refresh::dress;
+use rejection::{Rejection, forgive};
 use trial::Trials;
 pub(super) use verdict::Verdict;
 pub(super) use waves::{Making, Waves};
@@ -76,46 +78,6 @@ pub(super) struct Subscription {
     beats: Option<Box<Beats>>,
     /// What has to be refreshed with the next response.
     refresh: Vec<Arc<Resource>>,
-}
-
-/// A client's word against a resource.
-#[derive(Debug)]
-struct Rejection {
-    /// The version that was rejected last. `None`: that it is gone.
-    version: Option<Arc<str>>,
-    /// The version there is instead, for a client that rejects that one: what it said stands beside it.
-    instead: Option<Arc<str>>,
-    /// What the client said, until it is sent something else or takes what it has.
-    error: Option<Arc<str>>,
-    /// The waves that it came with: until something else is taken, the client has what was there before them.
-    waves: Waves,
-}
-
-impl Rejection {
-    /// The client goes on with what is gone, until that goes again.
-    fn clings(&self) -> bool {
-        self.version.is_none() && self.error.is_some()
-    }
-
-    /// This is sent because of it, and does not mend it.
-    fn brings(&self, resource: &Resource) -> bool {
-        self.instead.as_ref() == Some(resource.version())
-    }
-}
-
-/// The client uses this: what it said of the name is over, unless this came because of it.
-fn forgive(rejected: &mut HashMap<Arc<str>, Rejection>, resource: &Resource) {
-    // Nearly always: not even a hash of the name.
-    if rejected.is_empty() {
-        return;
-    }
-    let name = resource.name();
-    if rejected
-        .get(name)
-        .is_some_and(|known| !known.brings(resource))
-    {
-        rejected.remove(name);
-    }
 }
 
 #[derive(Debug)]
@@ -272,22 +234,31 @@ impl Subscription {
         }
     }
 
+    /// If everything may have to be sent: names it.
+    fn look_at_all(&mut self, view: &dyn View) {
+        let Some(waves) = self.resync.take() else {
+            return;
+        };
+        let mut names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
+        if self.wildcard {
+            names.extend(view.wildcard(self.kind));
+        }
+        let due = Due::new(Why::Changed, waves);
+        self.dirty.add(names.into_iter().map(|name| (name, due)));
+    }
+
     /// Looks at all names that may have to be sent. What is not sent then has to be given back by [`Self::postpone`].
     pub(super) fn plan(&mut self, view: &dyn View) -> Plan {
-        // Alone, so that it is known what a rejection is about. All else goes with the next response.
-        if let Some(trial) = self.trial(view) {
-            return trial;
-        }
-        if let Some(waves) = self.resync.take() {
-            let mut names: Vec<_> = self.entries.iter().map(|e| e.name().clone()).collect();
-            if self.wildcard {
-                names.extend(view.wildcard(self.kind));
-            }
-            let due = Due::new(Why::Changed, waves);
-            self.dirty.add(names.into_iter().map(|name| (name, due)));
-        }
         let mut plan = Plan::default();
-        let dues = self.dirty.take();
+        let asked = self.asked_meanwhile();
+        if asked.is_none() {
+            // Alone, so that it is known what a rejection is about. All else goes with the next response.
+            if let Some(trial) = self.trial(view) {
+                return trial;
+            }
+            self.look_at_all(view);
+        }
+        let dues = asked.unwrap_or_else(|| self.dirty.take());
         if dues.is_empty() {
             return plan;
         }

@@ -129,6 +129,12 @@ impl Dues {
         self.0.retain(|(name, due)| keep(name, *due));
     }
 
+    /// Those that the client asked for, sorted; the others are left.
+    pub(super) fn take_asked(&mut self) -> Vec<(Arc<str>, Due)> {
+        let asked = self.0.extract_if(.., |(_, due)| due.why == Why::Asked);
+        asked.collect()
+    }
+
     /// All of them, sorted; none is left.
     pub(super) fn take(&mut self) -> Vec<(Arc<str>, Due)> {
         std::mem::take(&mut self.0)
@@ -163,6 +169,16 @@ mod tests {
         assert!(dues.widen("e", Waves::NONE) && !dues.widen("c", Waves::NONE));
         assert_eq!(dues.waves(), Waves { first: 1, last: 6 });
         assert_eq!(dues.first_present(), 2, "f came back");
+        assert_eq!(dues.take_asked().len(), 1);
+        assert_eq!((dues.take_asked().len(), dues.len()), (0, 4));
+        dues.add([(
+            "d".into(),
+            Due {
+                why: Why::Asked,
+                ..due(Why::Asked, 2)
+            },
+        )]);
+        dues.add([("d".into(), due(Why::Changed, 3))]);
         dues.retain(|name, _| &**name != "a");
         let both = |why, first, last| Due::new(why, Waves { first, last });
         assert_eq!(

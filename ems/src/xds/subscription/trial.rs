@@ -38,6 +38,8 @@ pub(super) struct Trials {
     left: u32,
     /// What is in flight is one of them.
     running: bool,
+    /// One of them went last: what the client asked for meanwhile goes in turns with them.
+    went_last: bool,
 }
 
 /// Names that go together, each in the version that may be at fault.
@@ -140,6 +142,15 @@ impl Subscription {
         self.trials.running = false;
     }
 
+    /// What the client asked for while something is to be found out, if it is the turn of that: it may be in a hurry. Full
+    /// lists answer what they leave out, and nobody asks for something in them by name (Envoy 1.40: on demand by delta only).
+    pub(super) fn asked_meanwhile(&mut self) -> Option<Vec<(Arc<str>, Due)>> {
+        let mut turn = !self.trials.is_empty() && !self.is_full();
+        turn &= std::mem::take(&mut self.trials.went_last);
+        let asked = turn.then(|| self.dirty.take_asked());
+        asked.filter(|asked| !asked.is_empty())
+    }
+
     /// What goes next to find out, if anything has to.
     pub(super) fn trial(&mut self, view: &dyn View) -> Option<Plan> {
         let mut others: Option<Group> = None;
@@ -196,6 +207,7 @@ impl Subscription {
                 });
                 self.trials.left = self.trials.left.saturating_sub(1);
                 self.trials.running = true;
+                self.trials.went_last = true;
                 plan = Some(Plan {
                     answers,
                     ..Plan::default()

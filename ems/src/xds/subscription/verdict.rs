@@ -9,9 +9,10 @@
 use std::{collections::HashSet, sync::Arc};
 
 use super::{
-    BACKLOG, Entry, InFlight, Kept, Rejection, Subscription, Waves, forgive,
+    BACKLOG, Entry, InFlight, Kept, Rejection, Subscription, Waves,
     blame::{mentions, took_the_rest},
     due::{Due, Why},
+    forgive,
 };
 use crate::xds::{Resource, View, Witness, stream::State};
 

@@ -63,8 +63,21 @@ fn suspects_are_tried_apart() {
     ]);
     with(&[
         "cds nack:wrong +a => cds b=1",
-        "cds ack => cds c=1 d=1",
         "cds ack => cds a=1",
+        "cds ack => cds c=1 d=1",
+        "cds ack =>",
+    ]);
+    // Whoever asks for something does not wait for all of that: it goes in turns.
+    with(&[
+        "write cds:e=1 cds:f=1 =>",
+        "cds nack:wrong +e => cds a=1 b=1",
+        "cds nack:wrong +f => cds e=1 f=1",
+        "cds nack:wrong => cds e=1",
+        "cds ack +x +f => cds f=1 -x",
+        "cds ack => cds a=1",
+        "cds ack => cds b=1",
+        "cds ack => cds c=1 d=1",
+        "cds ack =>",
     ]);
     // It may be that something is gone which is wrong: what is new goes alone.
     check(&[
