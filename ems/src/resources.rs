@@ -18,7 +18,7 @@ mod listener;
 mod node;
 mod policy;
 mod proxyless;
-mod refused;
+mod reader;
 mod replies;
 mod summary;
 mod table;
@@ -182,16 +182,19 @@ impl Resources {
         self.0.table().len()
     }
 
-    /// What every Envoy rejected that answered, by name.
+    /// What every client rejected that answered, by name; what Envoys and gRPC libraries have of one name are two things.
     pub(crate) fn rejections(&self) -> Vec<v1::Rejection> {
         let mut all = self.0.table().rejections();
         all.extend(self.0.alike.rejections());
+        all.extend(self.0.shelf.rejections());
         sorted(all)
     }
 
     /// Those that come from the record of a service.
     pub(crate) fn rejections_of_service(&self, service: &ServiceName) -> Vec<v1::Rejection> {
-        sorted(self.0.table().rejections_of(service))
+        let mut all = self.0.table().rejections_of(service);
+        all.extend(self.0.shelf.rejections_of(service));
+        sorted(all)
     }
 
     /// Those that come from the record of a region: what leads there, and has no service's record here.
@@ -230,7 +233,8 @@ impl Inner {
             Change::Registry(Affected::Service(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
-                self.shelf.forget(service, &self.settings.region, names);
+                self.shelf
+                    .forget(service, &*self.facts, &self.settings.region, names);
                 if noted.existence {
                     self.announce(service, names);
                 }
@@ -246,7 +250,8 @@ impl Inner {
             Change::Registry(Affected::Endpoints(service)) => {
                 let noted = self.summary().note(service, &*self.facts);
                 self.rebuild(names, |table| table.of_service(service));
-                self.shelf.forget(service, &self.settings.region, names);
+                self.shelf
+                    .forget(service, &*self.facts, &self.settings.region, names);
                 self.move_callers(service, noted, names);
             }
             Change::Registry(Affected::Region(region)) => {
@@ -353,12 +358,13 @@ impl Resources {
 
 impl Source for Resources {
     fn view(&self, node: &EnvoyNode) -> Result<Arc<dyn View>, String> {
+        let witness = Witness::of(&node.id);
         if let Some(client) = Client::of(node) {
             let client = client?;
             self.check_region(&client.region)?;
-            return Ok(Arc::new(ClientView::new(self.0.clone(), client)));
+            let view = ClientView::new(self.0.clone(), client, witness);
+            return Ok(Arc::new(view));
         }
-        let witness = Witness::of(&node.id);
         let node = Node::parse(node)?;
         self.check_region(&node.region)?;
         let view = view::NodeView::new(self.0.clone(), node, witness);
@@ -367,29 +373,27 @@ impl Source for Resources {
 
     fn ruled(&self, kind: ResourceType, resource: &Arc<Resource>) -> Changed {
         let name = resource.name();
-        let current = match kind {
-            ResourceType::Cluster | ResourceType::Endpoints => {
+        let of_grpc = self.0.shelf.is_current(resource);
+        let of_record = of_grpc
+            || matches!(kind, ResourceType::Cluster | ResourceType::Endpoints) && {
                 let table = self.0.table();
-                table
-                    .get(name)
-                    .is_some_and(|slot| slot.is_current(resource))
-            }
-            _ => self.0.alike.is_current(resource),
-        };
+                { table.get(name) }.is_some_and(|slot| slot.is_current(resource))
+            };
+        let current = of_record || self.0.alike.is_current(resource);
         match resource.fate().bad() {
             _ if !current => Changed::default(),
             Some(error) => {
-                let advice = match kind {
-                    ResourceType::Cluster | ResourceType::Endpoints => "change the record",
+                let who = if of_grpc { "gRPC library" } else { "Envoy" };
+                let advice = if of_record {
+                    "change the record"
+                } else {
                     // It is made of many records, and of what the Envoy said of itself.
-                    _ => {
-                        "look whether the Envoy's --filter and --listen fit it (ems bootstrap), then at the records"
-                    }
+                    "look whether the Envoy's --filter and --listen fit it (ems bootstrap), then at the records"
                 };
                 tracing::error!(
                     %kind, name = &**name, %error, advice,
-                    "every Envoy that answered rejected this: once a second one does, those that come are sent what was good \
-                     before, if anything was"
+                    "every {who} that answered rejected this: once a second one does, those that come are sent what was \
+                     good before, if anything was"
                 );
                 Changed::default()
             }

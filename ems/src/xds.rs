@@ -284,9 +284,11 @@ pub trait View: Send + Sync {
         names.iter().map(|name| self.get(kind, name)).collect()
     }
 
-    /// The client rejected a resource: as long as that is what there is, it gets what was good before, if anything was. Gives
-    /// the version of that.
-    fn refused(&self, _kind: ResourceType, _resource: &Arc<Resource>) -> Option<Arc<str>> {
+    /// The client rejected a resource. As long as that is what there is, it gets what was good before, if anything was.
+    fn refused(&self, _kind: ResourceType, _resource: &Resource) {}
+
+    /// The version that there is, where the client gets what was good before.
+    fn withheld(&self, _kind: ResourceType, _name: &str) -> Option<Arc<str>> {
         None
     }
 

@@ -18,8 +18,14 @@ use std::{
 use isthmus_model::{RegionName, ServiceName};
 use isthmus_proto::v1;
 
-use super::{Inner, NodeKind, filter, listener, node::Node, version::Version, view::resource};
-use crate::xds::{Resource, ResourceType, Witness};
+use super::{
+    Inner, NodeKind, filter, listener,
+    node::Node,
+    reader::{Reader, Served},
+    version::Version,
+    view::resource,
+};
+use crate::xds::{Resource, ResourceType};
 
 /// How many recipes are kept that no connected node has.
 const KEPT: usize = 256;
@@ -111,7 +117,7 @@ impl Made {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, inner: &Inner, to: Witness, refused: Option<&str>) -> Option<Arc<Resource>> {
+    fn get(&self, inner: &Inner, to: &Reader) -> Option<Served> {
         let mut state = self.lock();
         // Before the records are read: a change from here on makes it out of date.
         let epoch = inner.alike.epoch.load(Ordering::Acquire);
@@ -123,7 +129,7 @@ impl Made {
             }
         }
         let version = state.version.as_ref()?;
-        Some(version.served(to, refused).clone())
+        Some(version.served(self.recipe.kind(), to))
     }
 
     fn is_current(&self, resource: &Arc<Resource>) -> bool {
@@ -226,11 +232,10 @@ impl Share {
         kind: ResourceType,
         name: &str,
         inner: &Inner,
-        to: Witness,
-        refused: Option<&str>,
-    ) -> Option<Arc<Resource>> {
+        to: &Reader,
+    ) -> Option<Served> {
         let is = |made: &&Arc<Made>| made.recipe.kind() == kind && made.recipe.name() == name;
-        self.0.iter().find(is)?.get(inner, to, refused)
+        self.0.iter().find(is)?.get(inner, to)
     }
 }
 

@@ -9,79 +9,34 @@
 //! had for one that is on its way, and waits 15 s (seen with 1.85). Endpoints that drop every request answer at once,
 //! each time, with the reason in the error's text, and an update of them is all it takes when the reason goes.
 //!
-//! What is the same for all clients is built once, when the first one asks after a change.
+//! What is the same for all clients is built once, when the first one asks after a change, and what one of them says of it
+//! counts for all.
 
 mod client;
 mod messages;
+mod shelf;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::Arc;
 
 use isthmus_model::{
     Caller, ClusterName, Config, Decision, Peer, RawService, RegionName, Request, ServiceName,
 };
 
 use super::{
-    Facts, Inner, Names, NodeKind, Settings, cluster_name, filter,
+    Inner, Names, NodeKind, cluster_name, filter,
     node::used_destination,
+    reader::{Reader, Served},
     view::{labels, resource},
 };
 use crate::{
     record::{Protocol, Service},
-    xds::{Labels, Resource, ResourceType, View},
+    xds::{Labels, Resource, ResourceType, View, Witness},
 };
 pub(super) use client::Client;
 pub(crate) use client::KIND;
-
-/// The services that gRPC libraries use, built and encoded. Never more than there are services.
-#[derive(Default)]
-pub(super) struct Shelf(Mutex<HashMap<ServiceName, Built>>);
-
-#[derive(Clone)]
-struct Built {
-    cluster: Arc<Resource>,
-    endpoints: Arc<Resource>,
-}
-
-impl Shelf {
-    /// What is built of a service; `None`: there is none of this name. Facts are read with the lock held: were they
-    /// read before, what [`Shelf::forget`] has just removed could come back.
-    fn get(&self, service: &ServiceName, facts: &dyn Facts, settings: &Settings) -> Option<Built> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(built) = shelf.get(service) {
-            return Some(built.clone());
-        }
-        let entry = facts.service(service)?;
-        let name = cluster_name(service.as_str(), settings.region.as_str());
-        let (cluster, endpoints) = messages::service(
-            &name,
-            &entry.checked.policy,
-            &facts.endpoints(service),
-            &settings.region,
-        );
-        let built = Built {
-            cluster: resource(ResourceType::Cluster, &name, &cluster)?,
-            endpoints: resource(ResourceType::Endpoints, &name, &endpoints)?,
-        };
-        shelf.insert(service.clone(), built.clone());
-        Some(built)
-    }
-
-    /// A service changed: what is built of it is out of date, and those who use it have to look again.
-    pub(super) fn forget(&self, service: &ServiceName, local: &RegionName, names: &mut Names) {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if shelf.remove(service).is_some() {
-            announce(service, local, names);
-            let name = cluster_name(service.as_str(), local.as_str());
-            names.push((ResourceType::Cluster, name.clone()));
-            names.push((ResourceType::Endpoints, name));
-        }
-    }
-}
+pub(super) use shelf::Shelf;
 
 /// Names of the listeners of a service of this region.
 pub(super) fn announce(service: &ServiceName, local: &RegionName, names: &mut Names) {
@@ -104,6 +59,7 @@ pub(super) fn reinterpret(service: &ServiceName, region: &RegionName, names: &mu
 pub(super) struct ClientView {
     inner: Arc<Inner>,
     client: Client,
+    reader: Reader,
 }
 
 /// What a name leads to.
@@ -111,12 +67,16 @@ struct Destination {
     /// Its cluster's name, and that of its endpoints.
     cluster: Arc<str>,
     /// The service, or why there is no way to it.
-    outcome: Result<(Service, Built), String>,
+    outcome: Result<Service, String>,
 }
 
 impl ClientView {
-    pub(super) fn new(inner: Arc<Inner>, client: Client) -> Self {
-        Self { inner, client }
+    pub(super) fn new(inner: Arc<Inner>, client: Client, witness: Witness) -> Self {
+        Self {
+            inner,
+            client,
+            reader: Reader::new(witness),
+        }
     }
 
     fn look_up(&self, name: &str) -> Destination {
@@ -147,7 +107,38 @@ impl ClientView {
         }
     }
 
-    fn reach(&self, target: &ClusterName) -> Result<(Service, Built), String> {
+    fn look(&self, kind: ResourceType, name: &str) -> Option<Served> {
+        if !matches!(
+            kind,
+            ResourceType::Listener | ResourceType::Cluster | ResourceType::Endpoints
+        ) {
+            return None;
+        }
+        let Destination { cluster, outcome } = self.look_up(name);
+        // Other names are the listeners' alone.
+        if kind != ResourceType::Listener && *cluster != *name {
+            return None;
+        }
+        let why = match outcome {
+            Ok(service) => {
+                let inner = &self.inner;
+                let (facts, settings) = (&*inner.facts, &inner.settings);
+                let shelved = inner.shelf.get(&service.name, facts, settings)?;
+                return shelved.served(kind, name, &self.reader);
+            }
+            Err(why) => why,
+        };
+        let none = match kind {
+            ResourceType::Listener => {
+                resource(kind, name, &messages::listener(name, &cluster, None))
+            }
+            ResourceType::Cluster => resource(kind, name, &messages::plain(name)),
+            _ => resource(kind, name, &messages::refusing(name, &why)),
+        };
+        none.map(Served::now)
+    }
+
+    fn reach(&self, target: &ClusterName) -> Result<Service, String> {
         let inner = &self.inner;
         let local = &inner.settings.region;
         if target.region.as_ref() != Some(local) {
@@ -162,10 +153,10 @@ impl ClientView {
             ));
         }
         // First, so that a change from here on is announced.
-        let built = inner
-            .shelf
-            .get(&target.service, &*inner.facts, &inner.settings);
-        let (Some(built), Some(entry)) = (built, inner.facts.service(&target.service)) else {
+        let shelf = &inner.shelf;
+        let known = shelf.has(&target.service, &*inner.facts, &inner.settings);
+        let entry = inner.facts.service(&target.service);
+        let Some(entry) = entry.filter(|_| known) else {
             return Err(format!(
                 "unknown_service: region {local} has no service {}",
                 target.service
@@ -176,7 +167,7 @@ impl ClientView {
             return Err(format!("{target} speaks HTTP/1.1, which is not gRPC"));
         }
         self.admit(target, &service)?;
-        Ok((service, built))
+        Ok(service)
     }
 
     /// Whether the client may call the service: what the filter beside it would say.
@@ -233,26 +224,21 @@ impl View for ClientView {
     }
 
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
-        if !matches!(
-            kind,
-            ResourceType::Listener | ResourceType::Cluster | ResourceType::Endpoints
-        ) {
-            return None;
+        Some(self.look(kind, name)?.resource)
+    }
+
+    fn refused(&self, kind: ResourceType, resource: &Resource) {
+        if let Some(served) = self.look(kind, resource.name()) {
+            self.reader.refuse(kind, resource, &served);
         }
-        let Destination { cluster, outcome } = self.look_up(name);
-        // Other names are the listeners' alone.
-        let is_cluster = *cluster == *name;
-        match (kind, outcome) {
-            (ResourceType::Listener, outcome) => {
-                let policy = outcome.as_ref().ok().map(|(service, _)| &service.policy);
-                resource(kind, name, &messages::listener(name, &cluster, policy))
-            }
-            (_, _) if !is_cluster => None,
-            (ResourceType::Cluster, Ok((_, built))) => Some(built.cluster),
-            (_, Ok((_, built))) => Some(built.endpoints),
-            (ResourceType::Cluster, Err(_)) => resource(kind, name, &messages::plain(name)),
-            (_, Err(why)) => resource(kind, name, &messages::refusing(name, &why)),
-        }
+    }
+
+    fn withheld(&self, kind: ResourceType, name: &str) -> Option<Arc<str>> {
+        self.look(kind, name)?.withheld
+    }
+
+    fn unused(&self, kind: ResourceType, name: &str) {
+        self.reader.forget(kind, name);
     }
 
     /// Libraries ask for what they use, by name.

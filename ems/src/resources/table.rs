@@ -19,9 +19,10 @@ use super::{
     Facts, Limits, Names, Settings,
     cluster::{self, Built},
     destination::Standing,
+    reader::{Reader, Served},
     version::Version,
 };
-use crate::xds::{Resource, ResourceType, Witness};
+use crate::xds::{Resource, ResourceType};
 
 /// One destination in use.
 pub(super) struct Slot {
@@ -35,18 +36,13 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// What a client is sent. `refused`: the version that it rejected last, if any.
-    pub(super) fn served(
-        &self,
-        kind: ResourceType,
-        to: Witness,
-        refused: Option<&str>,
-    ) -> Option<Arc<Resource>> {
+    /// What a client is sent.
+    pub(super) fn served(&self, kind: ResourceType, to: &Reader) -> Option<Served> {
         let version = match kind {
             ResourceType::Cluster => Some(&self.cluster),
             _ => self.endpoints.as_ref(),
         };
-        version.map(|version| version.served(to, refused).clone())
+        version.map(|version| version.served(kind, to))
     }
 
     /// Whether this is what the name stands for now.

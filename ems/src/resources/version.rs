@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use isthmus_proto::v1;
 
-use crate::xds::{Resource, ResourceType, Witness};
+use super::reader::{Reader, Served};
+use crate::xds::{Resource, ResourceType};
 
 /// See the module.
 pub(super) struct Version {
@@ -17,6 +18,10 @@ pub(super) struct Version {
 impl Version {
     pub(super) fn new(now: Arc<Resource>) -> Self {
         Self { now, taken: None }
+    }
+
+    pub(super) fn name(&self) -> &Arc<str> {
+        self.now.name()
     }
 
     /// Whether it differs from before.
@@ -35,12 +40,14 @@ impl Version {
         true
     }
 
-    /// What a client is sent. `refused`: the version that it rejected last, if any.
-    pub(super) fn served(&self, to: Witness, refused: Option<&str>) -> &Arc<Resource> {
-        let is_for = || refused != Some(&**self.now.version()) && self.now.fate().is_for(to);
+    /// What a client is sent.
+    pub(super) fn served(&self, kind: ResourceType, to: &Reader) -> Served {
         match &self.taken {
-            Some(taken) if !is_for() => taken,
-            _ => &self.now,
+            Some(taken) if !to.may_have(kind, &self.now) => Served {
+                resource: taken.clone(),
+                withheld: Some(self.now.version().clone()),
+            },
+            _ => Served::now(self.now.clone()),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     alike::Share,
     cluster_name, endpoints, leases, listener,
     node::{Node, used_destination},
-    refused::Refused,
+    reader::{Reader, Served},
     table::{Counts, Full, Table},
     tls,
 };
@@ -28,10 +28,9 @@ pub(crate) const REGION: &str = "region";
 pub(super) struct NodeView {
     inner: Arc<Inner>,
     node: Node,
-    witness: Witness,
+    reader: Reader,
     share: Share,
     used: Mutex<Used>,
-    refused: Refused,
 }
 
 /// The destinations that a node has asked for, by their numbers in the table.
@@ -66,9 +65,8 @@ impl NodeView {
             share: inner.alike.join(&node),
             inner,
             node,
-            witness,
+            reader: Reader::new(witness),
             used: Mutex::default(),
-            refused: Refused::default(),
         };
         if view.node.kind == NodeKind::Sidecar {
             view.table_mut().add_sidecar(&view.node.service);
@@ -81,7 +79,7 @@ impl NodeView {
         table.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn destination(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
+    fn destination(&self, kind: ResourceType, name: &str) -> Option<Served> {
         let mut used = self.used();
         let known = self.inner.table().number(name);
         let number = match known.filter(|number| used.contains(*number)) {
@@ -90,9 +88,7 @@ impl NodeView {
         };
         used.of(kind).insert(number);
         let table = self.inner.table();
-        let refused = self.refused.get(kind, name);
-        let slot = table.slot(number)?;
-        slot.served(kind, self.witness, refused.as_deref())
+        table.slot(number)?.served(kind, &self.reader)
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -134,6 +130,22 @@ impl NodeView {
     fn may_reach(&self, target: &ClusterName) -> bool {
         self.node.kind != NodeKind::Gateway
             || target.region.as_ref() == Some(&self.inner.settings.region)
+    }
+
+    fn look(&self, kind: ResourceType, name: &str) -> Option<Served> {
+        match kind {
+            ResourceType::Secret => self.secret(name).map(Served::now),
+            ResourceType::Endpoints if is_of_callers(name) => self.callers(name).map(Served::now),
+            ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
+            ResourceType::ExtensionConfig if name == leases::LEASES => {
+                let leased = self.inner.summary().leases();
+                let leases = leases::extension(&self.node.id, leased);
+                resource(kind, name, &leases).map(Served::now)
+            }
+            ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
+                self.share.get(kind, name, &self.inner, &self.reader)
+            }
+        }
     }
 
     fn secret(&self, name: &str) -> Option<Arc<Resource>> {
@@ -218,33 +230,23 @@ impl View for NodeView {
     }
 
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
-        match kind {
-            ResourceType::Secret => self.secret(name),
-            ResourceType::Endpoints if is_of_callers(name) => self.callers(name),
-            ResourceType::Cluster | ResourceType::Endpoints => self.destination(kind, name),
-            ResourceType::ExtensionConfig if name == leases::LEASES => {
-                let leased = self.inner.summary().leases();
-                resource(kind, name, &leases::extension(&self.node.id, leased))
-            }
-            ResourceType::ExtensionConfig | ResourceType::Listener | ResourceType::Route => {
-                let refused = self.refused.get(kind, name);
-                let refused = refused.as_deref();
-                self.share
-                    .get(kind, name, &self.inner, self.witness, refused)
-            }
+        Some(self.look(kind, name)?.resource)
+    }
+
+    fn refused(&self, kind: ResourceType, resource: &Resource) {
+        if let Some(served) = self.look(kind, resource.name()) {
+            self.reader.refuse(kind, resource, &served);
         }
     }
 
-    fn refused(&self, kind: ResourceType, resource: &Arc<Resource>) -> Option<Arc<str>> {
-        self.refused.note(kind, resource);
-        let instead = self.get(kind, resource.name())?.version().clone();
-        (instead != *resource.version()).then_some(instead)
+    fn withheld(&self, kind: ResourceType, name: &str) -> Option<Arc<str>> {
+        self.look(kind, name)?.withheld
     }
 
     /// Gives the name back once neither its cluster nor its endpoints are wanted: what counts is what the client and this
     /// server have to remember, and neither does any more.
     fn unused(&self, kind: ResourceType, name: &str) {
-        self.refused.forget(kind, name);
+        self.reader.forget(kind, name);
         if !matches!(kind, ResourceType::Cluster | ResourceType::Endpoints) {
             return;
         }

@@ -13,8 +13,7 @@ pub struct Limits {
     pub streams_per_node: usize,
     /// Names that one stream may subscribe to, of one type.
     pub names: usize,
-    /// Bytes of all names that one stream subscribes to; and as many again of the names and versions that it says it has
-    /// from an earlier one.
+    /// Bytes of all names that one stream subscribes to; twice as many of those that it says it has from an earlier one.
     pub all_names_bytes: usize,
     /// Bytes of one name, and of each text in which a node says who it is.
     pub name_bytes: usize,
@@ -107,8 +106,8 @@ pub enum Refusal {
     },
     /// Crosses [`Limits::all_names_bytes`].
     #[error(
-        "the names that a stream subscribes to may take at most {limit} bytes, and those that it says it has, with their \
-         versions, as many again; split the load over several nodes"
+        "the names that a stream subscribes to may take at most {limit} bytes, and those that it says it has twice as many; \
+         split the load over several nodes"
     )]
     NamesTooLong {
         /// The bound.

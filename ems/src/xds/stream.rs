@@ -186,13 +186,11 @@ impl Stream {
         if let Ask::Delta { initial, .. } = ask
             && known.is_none_or(|known| !known.started())
         {
-            let bytes = initial
-                .iter()
-                .map(|(name, version)| name.len() + version.len());
-            self.remembered += bytes.sum::<usize>();
+            self.remembered += initial.keys().map(String::len).sum::<usize>();
         }
         let limit = self.limits.all_names_bytes;
-        if self.remembered > limit {
+        // Also what it has by a wildcard is in it.
+        if self.remembered > 2 * limit {
             return Err(Refusal::NamesTooLong { limit });
         }
         Ok(())

@@ -178,7 +178,8 @@ impl Subscription {
     pub(super) fn is_behind(&self) -> bool {
         let rejected = self.rejected.keys();
         let mut entries = rejected.filter_map(|name| self.entries.get(name));
-        entries.any(Entry::is_behind)
+        // What it took while that stands is what was good before.
+        entries.any(|entry| entry.is_behind() || entry.state == State::Acked)
     }
 
     /// Notes that names may differ from before; they are sorted.
@@ -298,13 +299,19 @@ impl Subscription {
             // A rejected version is not sent again, also not behind its cluster.
             let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
             let still_there = entry.is_some_and(Entry::is_still_there);
+            let former = entry.is_some_and(|entry| entry.state == State::Acked);
             let rejection = self.rejected.get(&name);
-            let rejection = rejection.filter(|_| rejected || still_there);
+            let rejection = rejection.filter(|_| rejected || still_there || former);
             let mends = rejection.map_or(Waves::NONE, |rejection| rejection.waves);
             let again = due.why == Why::Again && !rejected;
             let group = match (&resource, entry.and_then(Entry::sent)) {
                 _ if due.why == Why::Asked => &mut plan.answers,
-                (Some(new), Some(old)) if !again && same(new, old) => continue,
+                (Some(new), Some(old)) if !again && same(new, old) => {
+                    if former {
+                        forgive(&mut self.rejected, self.kind, &name, view);
+                    }
+                    continue;
+                }
                 (Some(_), _) => &mut plan.upserts,
                 (None, Some(_)) => &mut plan.removals,
                 (None, None) if again && still_there => &mut plan.removals,
@@ -394,9 +401,8 @@ impl Subscription {
         let mut walk = self.entries.walk();
         for item in items.into_iter().filter(|item| !item.refresh) {
             let Item { name, resource, .. } = item;
-            let other =
-                |rejection: &Rejection| !resource.as_ref().is_some_and(|r| rejection.brings(r));
-            if let Some(rejection) = self.rejected.get_mut(&name).filter(|r| other(r)) {
+            let over = |known: &&mut Rejection| !known.stands(self.kind, &name, view);
+            if let Some(rejection) = self.rejected.get_mut(&name).filter(over) {
                 rejection.error = None;
             }
             let entry = walk.to(&name);
@@ -551,12 +557,17 @@ impl Subscription {
     pub(super) fn status(&self) -> impl Iterator<Item = Status> + '_ {
         self.entries.iter().map(|entry| {
             let rejection = self.rejected.get(entry.name());
+            // What it took then is what was good before.
+            let refused = rejection.filter(|_| entry.state == State::Acked);
+            let refused = refused.and_then(|rejection| rejection.version.as_ref());
+            let sent = entry.sent().map(|resource| resource.version());
             Status {
                 kind: self.kind,
                 name: entry.name().clone(),
-                version: entry.sent().map(|resource| resource.version().clone()),
+                version: refused.or(sent).cloned(),
                 state: match entry.state {
                     State::Absent if rejection.is_some_and(Rejection::clings) => State::Rejected,
+                    State::Acked if refused.is_some() => State::Rejected,
                     state => state,
                 },
                 error: rejection.and_then(|rejection| rejection.error.clone()),

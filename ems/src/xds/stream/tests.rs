@@ -16,6 +16,7 @@
 
 mod aggregated;
 mod delta;
+mod former;
 mod order;
 mod property;
 mod rejection;
@@ -374,7 +375,7 @@ fn types_of_a_stream() {
     );
 }
 
-/// What it says it has from an earlier stream counts, over all types, with its versions; said once more it is not heard.
+/// The names of what it says it has from an earlier stream count, over all types; said once more they are not heard.
 #[test]
 fn what_a_client_says_it_has_is_bounded() {
     let limits = Limits {
@@ -382,11 +383,15 @@ fn what_a_client_says_it_has_is_bounded() {
         ..Limits::default()
     };
     for (lines, refused) in [
-        (&["cds +a a=1234567"][..], false),
-        (&["cds +a a=123456789", "eds +b"], false),
-        (&["cds +a a=1234567890"], true),
-        (&["cds +a a=1234", "eds +b bcd=123"], true),
-        (&["cds +a a=1234", "cds a=1234567890"], false),
+        (&["cds +a 0123456789=1"][..], false),
+        (&["cds +a 0123456789=1 0123456788=1"], false),
+        (&["cds +a 0123456789=1", "eds +b 0123456789=1"], false),
+        (&["cds +a 0123456789=1", "eds +b 01234567890=1"], true),
+        (&["cds +a 0123456789=1 0123456788=1 b=1"], true),
+        (
+            &["cds +a 0123456789=1", "cds 0123456789=1 0123456788=1"],
+            false,
+        ),
     ] {
         let mut driver = Driver::new(Mode::Delta, limits.clone());
         let answers = lines.iter().map(|line| {

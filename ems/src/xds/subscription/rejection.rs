@@ -3,15 +3,13 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::Waves;
-use crate::xds::Resource;
+use crate::xds::{ResourceType, View};
 
 /// A client's word against a resource.
 #[derive(Debug)]
 pub(super) struct Rejection {
     /// The version that was rejected last. `None`: that it is gone.
     pub(super) version: Option<Arc<str>>,
-    /// The version there is instead, for a client that rejects that one: what it said stands beside it.
-    pub(super) instead: Option<Arc<str>>,
     /// What the client said, until it is sent something else or takes what it has.
     pub(super) error: Option<Arc<str>>,
     /// The waves that it came with: until something else is taken, the client has what was there before them.
@@ -24,23 +22,25 @@ impl Rejection {
         self.version.is_none() && self.error.is_some()
     }
 
-    /// This is sent because of it, and does not mend it.
-    pub(super) fn brings(&self, resource: &Resource) -> bool {
-        self.instead.as_ref() == Some(resource.version())
+    /// The client gets what was good before, because of this. It goes on with that, also once it took it.
+    pub(super) fn stands(&self, kind: ResourceType, name: &str, view: &dyn View) -> bool {
+        self.version.is_some() && view.withheld(kind, name) == self.version
     }
 }
 
-/// The client uses this: what it said of the name is over, unless this came because of it.
-pub(super) fn forgive(rejected: &mut HashMap<Arc<str>, Rejection>, resource: &Resource) {
+/// The client uses what it was sent of a name: what it said of it is over, unless it was sent that because of what it said.
+pub(super) fn forgive(
+    rejected: &mut HashMap<Arc<str>, Rejection>,
+    kind: ResourceType,
+    name: &str,
+    view: &dyn View,
+) {
     // Nearly always: not even a hash of the name.
     if rejected.is_empty() {
         return;
     }
-    let name = resource.name();
-    if rejected
-        .get(name)
-        .is_some_and(|known| !known.brings(resource))
-    {
+    let known = rejected.get(name);
+    if known.is_some_and(|known| !known.stands(kind, name, view)) {
         rejected.remove(name);
     }
 }

@@ -13,6 +13,9 @@ use crate::xds::{
     stream::{Action, State, version_of},
 };
 
+/// Bytes of a version that is kept.
+const VERSION: usize = 64;
+
 impl Subscription {
     /// Takes what the client says it has from an earlier stream.
     pub(super) fn remember(
@@ -35,6 +38,10 @@ impl Subscription {
                     let current = dress(self.expires, current);
                     self.taken_before(&current, actions);
                     current
+                }
+                // A long one is not of this server, and differs like any other.
+                _ if version.len() > VERSION => {
+                    Arc::new(Resource::remembered(name.into(), Arc::default()))
                 }
                 _ => Arc::new(Resource::remembered(name.into(), version.into())),
             };

@@ -60,7 +60,7 @@ impl Trials {
         if groups.is_empty() {
             return;
         }
-        if !running {
+        if !running && self.groups.is_empty() {
             // Another rejection than those that the last one brought.
             self.left = MOST;
         }
@@ -147,8 +147,20 @@ impl Subscription {
     pub(super) fn asked_meanwhile(&mut self) -> Option<Vec<(Arc<str>, Due)>> {
         let mut turn = !self.trials.is_empty() && !self.is_full();
         turn &= std::mem::take(&mut self.trials.went_last);
-        let asked = turn.then(|| self.dirty.take_asked());
-        asked.filter(|asked| !asked.is_empty())
+        if !turn {
+            return None;
+        }
+        // The answer counts as the trial.
+        let dirty = &mut self.dirty;
+        self.trials.groups.retain_mut(|group| {
+            let waves = group.waves.and(group.mends);
+            group
+                .names
+                .retain(|(name, _)| !(dirty.is_asked(name) && dirty.widen(name, waves)));
+            !group.names.is_empty()
+        });
+        let asked = self.dirty.take_asked();
+        Some(asked).filter(|asked| !asked.is_empty())
     }
 
     /// What goes next to find out, if anything has to.
@@ -247,7 +259,6 @@ impl Subscription {
                     entry.reject();
                     let rejection = Rejection {
                         version: Some(version),
-                        instead: None,
                         error: Some(untried.clone()),
                         waves,
                     };

@@ -58,7 +58,7 @@ impl Subscription {
             }
             self.parted_with(&in_flight.removed, view);
             return Some(Verdict {
-                ruled: self.accept(&in_flight.resources),
+                ruled: self.accept(&in_flight.resources, view),
                 ..Verdict::default()
             });
         };
@@ -73,7 +73,7 @@ impl Subscription {
         let again = !rest_taken && !blame.of_gone && !gone.is_empty();
         self.doubt(&in_flight, &blame, again);
         if rest_taken {
-            self.use_beside(&in_flight.resources, &blame.names);
+            self.use_beside(&in_flight.resources, &blame.names, view);
             self.parted_with(&in_flight.removed, view);
         } else if blame.of_gone {
             fresh = self.refuse_removals(&gone, error, waves, view);
@@ -106,10 +106,11 @@ impl Subscription {
             if entry.reject() {
                 left_with_nothing.push(name.clone());
             }
-            let instead = certain.then(|| view.refused(self.kind, &sent)).flatten();
+            if certain {
+                view.refused(self.kind, &sent);
+            }
             let rejection = Rejection {
                 version: Some(sent.version().clone()),
-                instead,
                 error: Some(error.clone()),
                 waves,
             };
@@ -208,7 +209,6 @@ impl Subscription {
             };
             let rejection = Rejection {
                 version: None,
-                instead: None,
                 error: Some(error.clone()),
                 waves,
             };
@@ -228,7 +228,7 @@ impl Subscription {
     }
 
     /// Notes that the client uses all of a response but for some.
-    fn use_beside(&mut self, resources: &[Arc<Resource>], blamed: &[Arc<str>]) {
+    fn use_beside(&mut self, resources: &[Arc<Resource>], blamed: &[Arc<str>], view: &dyn View) {
         let blamed: HashSet<_> = blamed.iter().collect();
         let mut walk = self.entries.walk();
         for resource in resources {
@@ -240,13 +240,13 @@ impl Subscription {
             };
             if let Some(entry) = entry.filter(used) {
                 entry.use_untaken();
-                forgive(&mut self.rejected, resource);
+                forgive(&mut self.rejected, self.kind, resource.name(), view);
             }
         }
     }
 
     /// Gives what has become good again by it.
-    fn accept(&mut self, resources: &[Arc<Resource>]) -> Vec<Arc<Resource>> {
+    fn accept(&mut self, resources: &[Arc<Resource>], view: &dyn View) -> Vec<Arc<Resource>> {
         let mut ruled = Vec::new();
         let mut walk = self.entries.walk();
         for resource in resources {
@@ -264,7 +264,7 @@ impl Subscription {
             }
             entry.take();
             self.kept.forget(name);
-            forgive(&mut self.rejected, resource);
+            forgive(&mut self.rejected, self.kind, resource.name(), view);
         }
         ruled
     }

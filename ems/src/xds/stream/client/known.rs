@@ -77,7 +77,8 @@ impl Known {
         let lasting = |name: &String| !self.until.contains_key(name);
         let all_last = { names.clone() }
             .all(|(r, name)| r.ttl().is_none() && !r.is_heartbeat() && lasting(&name))
-            && self.gone.keys().all(lasting);
+            && self.gone.keys().all(lasting)
+            && self.before.values().all(|(_, until)| until.is_none());
         let had = |name: &String| self.before.get(name).map(|(has, _)| has.clone());
         let mut new = names.filter(|(r, name)| {
             had(name).is_some_and(|had| had.as_deref() != Some(&**r.version()))
@@ -238,7 +239,9 @@ impl Known {
                 !same || full || excused,
                 "{name}@{version} again without reason: {response:?}"
             );
-            if !same || doubted || self.refused.contains(&name) {
+            // What it did not say that it took counts as new.
+            let untold = self.untold.contains(&name);
+            if !same || doubted || untold || self.refused.contains(&name) {
                 updated.push(name.clone());
             }
             self.excused.remove(&name);

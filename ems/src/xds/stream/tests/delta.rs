@@ -475,3 +475,20 @@ fn a_wildcard_of_few_names_follows_them() {
         assert_eq!(followed, left, "{script:?}");
     }
 }
+
+/// Another server's versions may be of any length.
+#[test]
+fn what_is_long_is_not_kept() {
+    let long = "9".repeat(100);
+    check(&[
+        "write cds:a=1 cds:b=1 =>",
+        &format!("cds +a +b a={long} b=1 => cds a=1"),
+        "cds ack =>",
+    ]);
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    let returns = format!("cds +* gone={long}");
+    let request = driver.request("cds", returns.split_whitespace().skip(1));
+    driver.stream.on_request(request, &driver.memory).unwrap();
+    let versions: Vec<_> = driver.stream.status().map(|s| s.version).collect();
+    assert_eq!(versions, [Some("".into())]);
+}
