@@ -14,6 +14,8 @@ mod fixture;
 mod leaving;
 #[path = "xds/limits.rs"]
 mod limits;
+#[path = "xds/methods.rs"]
+mod methods;
 #[path = "xds/peers.rs"]
 mod peers;
 #[path = "xds/slow.rs"]

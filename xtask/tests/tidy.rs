@@ -53,6 +53,9 @@ const IMPURE: &[&str] = &[
     "std::net::Tcp",
     "Instant::now",
     "SystemTime::now",
+    "rand::",
+    "getrandom",
+    "RandomState",
 ];
 
 const MOST_LINES: usize = 600;
