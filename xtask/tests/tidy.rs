@@ -55,7 +55,6 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "rand::",
     "getrandom",
-    "RandomState",
 ];
 
 const MOST_LINES: usize = 600;
