@@ -27,7 +27,7 @@ use kept::Kept;
 use plan::Item;
 pub(super) use plan::{Batch, Plan};
 use refresh::dress;
-use rejection::{Rejection, forgive};
+use rejection::{Rejection, forgive, note};
 use trial::Trials;
 pub(super) use verdict::Verdict;
 pub(super) use waves::{Making, Waves};
@@ -178,8 +178,8 @@ impl Subscription {
     pub(super) fn is_behind(&self) -> bool {
         let rejected = self.rejected.keys();
         let mut entries = rejected.filter_map(|name| self.entries.get(name));
-        // What it took while that stands is what was good before.
-        entries.any(|entry| entry.is_behind() || entry.state == State::Acked)
+        // What it uses while that stands is what was good before.
+        entries.any(|entry| entry.is_behind() || entry.is_used())
     }
 
     /// Notes that names may differ from before; they are sorted.
@@ -299,7 +299,7 @@ impl Subscription {
             // A rejected version is not sent again, also not behind its cluster.
             let rejected = entry.is_some_and(|entry| entry.state == State::Rejected);
             let still_there = entry.is_some_and(Entry::is_still_there);
-            let former = entry.is_some_and(|entry| entry.state == State::Acked);
+            let former = entry.is_some_and(Entry::is_used);
             let rejection = self.rejected.get(&name);
             let rejection = rejection.filter(|_| rejected || still_there || former);
             let mends = rejection.map_or(Waves::NONE, |rejection| rejection.waves);
@@ -520,9 +520,9 @@ impl Subscription {
         }
         self.in_flight = Some(InFlight {
             nonce,
-            waves,
-            mends,
             // What is yet to be tried is not with the client either.
+            waves: waves.and(self.trials.waves()),
+            mends,
             makes: batch.makes || !self.trials.is_empty(),
             resources: batch.resources.list().clone(),
             removed: batch.removed.clone(),
@@ -557,8 +557,8 @@ impl Subscription {
     pub(super) fn status(&self) -> impl Iterator<Item = Status> + '_ {
         self.entries.iter().map(|entry| {
             let rejection = self.rejected.get(entry.name());
-            // What it took then is what was good before.
-            let refused = rejection.filter(|_| entry.state == State::Acked);
+            // What it uses then is what was good before.
+            let refused = rejection.filter(|_| entry.is_used());
             let refused = refused.and_then(|rejection| rejection.version.as_ref());
             let sent = entry.sent().map(|resource| resource.version());
             Status {
@@ -567,7 +567,7 @@ impl Subscription {
                 version: refused.or(sent).cloned(),
                 state: match entry.state {
                     State::Absent if rejection.is_some_and(Rejection::clings) => State::Rejected,
-                    State::Acked if refused.is_some() => State::Rejected,
+                    _ if refused.is_some() => State::Rejected,
                     state => state,
                 },
                 error: rejection.and_then(|rejection| rejection.error.clone()),

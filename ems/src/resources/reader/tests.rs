@@ -205,7 +205,7 @@ fn what_is_sent_after_a_rejection() {
             "odd nack => 1 Sent(bad)",
             "odd nack => Rejected(bad)",
             "odd hear => Rejected(bad)",
-            "odd ask => 1 Sent",
+            "odd ask => 1 Sent(bad)",
             "odd nack => Rejected(bad)",
             "odd hear => Rejected(bad)",
             "put 3 => ",

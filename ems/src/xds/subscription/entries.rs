@@ -83,9 +83,14 @@ impl Entry {
         self.state = State::Absent;
     }
 
-    /// Whether the client uses it without having said that it took it. Of what came in a full list, and is answered.
+    /// Whether the client uses it without having said that it took it. Of what is answered.
     pub(super) fn is_used_untaken(&self) -> bool {
         self.state == State::Sent && self.untaken
+    }
+
+    /// Whether the client uses what was sent last.
+    pub(super) fn is_used(&self) -> bool {
+        self.state == State::Acked || self.is_used_untaken()
     }
 
     /// Notes that nobody knows whether the client took what was sent.

@@ -28,6 +28,31 @@ impl Rejection {
     }
 }
 
+/// Notes that a client rejected something of a name. If that was only what was good before, it stands beside what is still
+/// kept from it for the first. True: it is news.
+pub(super) fn note(
+    rejected: &mut HashMap<Arc<str>, Rejection>,
+    kind: ResourceType,
+    name: Arc<str>,
+    new: Rejection,
+    view: &dyn View,
+) -> bool {
+    let known = rejected.get(&name);
+    let same = known.is_some_and(|known| known.version == new.version);
+    let first = known.filter(|known| !same && known.stands(kind, &name, view));
+    let new = match first {
+        Some(first) => Rejection {
+            version: first.version.clone(),
+            waves: first.waves.and(new.waves),
+            ..new
+        },
+        None => new,
+    };
+    let fresh = known.is_none_or(|known| known.version != new.version);
+    rejected.insert(name, new);
+    fresh
+}
+
 /// The client uses what it was sent of a name: what it said of it is over, unless it was sent that because of what it said.
 pub(super) fn forgive(
     rejected: &mut HashMap<Arc<str>, Rejection>,

@@ -17,6 +17,7 @@ use std::{collections::HashSet, sync::Arc};
 use super::{
     Entry, InFlight, Rejection, Subscription, Waves,
     due::{Due, Why},
+    note,
     plan::{Item, Plan},
     refresh::dress,
     verdict::Blame,
@@ -51,6 +52,8 @@ struct Group {
     waves: Waves,
     /// Those of what it was to mend: likewise, the client still has what was there before them.
     mends: Waves,
+    /// There is another version of each, which is yet to go.
+    waits: bool,
 }
 
 impl Trials {
@@ -60,7 +63,7 @@ impl Trials {
         if groups.is_empty() {
             return;
         }
-        if !running && self.groups.is_empty() {
+        if !running && self.groups.iter().all(|group| group.waits) {
             // Another rejection than those that the last one brought.
             self.left = MOST;
         }
@@ -68,6 +71,7 @@ impl Trials {
             names,
             waves: of.waves,
             mends: of.mends,
+            waits: false,
         }));
     }
 
@@ -177,6 +181,7 @@ impl Subscription {
                 names,
                 waves,
                 mends,
+                waits: _,
             } = group;
             let item = |name, resource| Item {
                 name,
@@ -206,6 +211,7 @@ impl Subscription {
                     names: Vec::new(),
                     waves,
                     mends,
+                    waits: true,
                 });
                 others.names.append(&mut rest);
                 others.waves = others.waves.and(waves);
@@ -262,7 +268,7 @@ impl Subscription {
                         error: Some(untried.clone()),
                         waves,
                     };
-                    self.rejected.insert(name, rejection);
+                    note(&mut self.rejected, self.kind, name, rejection, view);
                 }
             }
         }

@@ -12,7 +12,7 @@ use super::{
     BACKLOG, Entry, InFlight, Kept, Rejection, Subscription, Waves,
     blame::{mentions, took_the_rest},
     due::{Due, Why},
-    forgive,
+    forgive, note,
 };
 use crate::xds::{Resource, View, Witness, stream::State};
 
@@ -106,17 +106,15 @@ impl Subscription {
             if entry.reject() {
                 left_with_nothing.push(name.clone());
             }
-            if certain {
-                view.refused(self.kind, &sent);
-            }
             let rejection = Rejection {
                 version: Some(sent.version().clone()),
                 error: Some(error.clone()),
                 waves,
             };
-            let version = rejection.version.clone();
-            let known = self.rejected.insert(name.clone(), rejection);
-            fresh |= known.is_none_or(|known| known.version != version);
+            fresh |= note(&mut self.rejected, self.kind, name.clone(), rejection, view);
+            if certain {
+                view.refused(self.kind, &sent);
+            }
             if certain && sent.fate().reject(by, error) {
                 ruled.push(sent);
             }

@@ -1,6 +1,9 @@
 //! What was good before, for whom something new is not: where a source has that.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use super::*;
 
@@ -159,23 +162,30 @@ fn what_is_good_after_all_is_not_sent_again_to_who_rejected_it() {
     }
 }
 
-/// Memory that has what was good before of one route.
+/// Memory, and what was good before of some names.
 struct Keeping {
     memory: Memory,
-    before: Arc<Resource>,
-    refused: AtomicBool,
+    before: HashMap<(ResourceType, String), Arc<Resource>>,
+    refused: Mutex<HashMap<(ResourceType, String), Arc<str>>>,
 }
 
 impl View for Keeping {
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>> {
         let now = self.memory.get(kind, name)?;
-        let former = kind == ResourceType::Route && self.refused.load(Relaxed);
-        Some(if former { self.before.clone() } else { now })
+        let key = (kind, name.to_owned());
+        let refused = self.refused.lock().unwrap();
+        let refused = refused.get(&key) == Some(now.version());
+        let before = self.before.get(&key).filter(|_| refused);
+        Some(before.unwrap_or(&now).clone())
     }
 
-    fn refused(&self, kind: ResourceType, _resource: &Resource) {
-        assert_eq!(kind, ResourceType::Route);
-        self.refused.store(true, Relaxed);
+    fn refused(&self, kind: ResourceType, resource: &Resource) {
+        let now = self.memory.get(kind, resource.name());
+        if now.is_some_and(|now| now.version() == resource.version()) {
+            let key = (kind, resource.name().to_string());
+            let mut refused = self.refused.lock().unwrap();
+            refused.insert(key, resource.version().clone());
+        }
     }
 
     fn withheld(&self, kind: ResourceType, name: &str) -> Option<Arc<str>> {
@@ -188,63 +198,161 @@ impl View for Keeping {
     }
 }
 
-/// What is gone stays for what was good before and goes again, until something newer is taken.
-#[test]
-fn what_was_good_before_keeps_what_it_points_at() {
-    for news in [["ruled", "rds ack"], ["rds +r", "rds ack"]] {
-        let mut driver = Driver::new(Mode::Delta, Limits::default());
-        driver.run("write cds:X=1 rds:r=1");
-        let view = Keeping {
-            memory: driver.memory.clone(),
-            before: driver.memory.get(ResourceType::Route, "r").unwrap(),
-            refused: AtomicBool::new(false),
-        };
-        let mut hears = |line: &str| {
-            let (kind, words) = line.split_once(' ').unwrap_or((line, ""));
+/// As [`super::check`], where `before` was good before; `hear cds:a` says that a name is to be looked at; after `|`, if it
+/// is there, how the stream stands.
+fn check_keeping(mode: Mode, before: &str, script: &[&str]) {
+    let mut driver = Driver::new(mode, Limits::default());
+    driver.run(&format!("write {before}"));
+    let (kind, rest) = before.split_once(':').unwrap();
+    let (name, _) = rest.split_once('=').unwrap();
+    let kind = ResourceType::from_type_url(&url(kind)).unwrap();
+    let good = driver.memory.get(kind, name).unwrap();
+    let view = Keeping {
+        memory: driver.memory.clone(),
+        before: HashMap::from([((kind, name.to_owned()), good)]),
+        refused: Mutex::default(),
+    };
+    for (at, line) in script.iter().enumerate() {
+        let (input, expected) = line.split_once("=>").unwrap();
+        for part in input.trim().split(" & ") {
+            let (kind, words) = part.split_once(' ').unwrap_or((part, ""));
             let words = words.split_whitespace();
             match kind {
                 "write" => {
                     let changed = driver.write(words);
                     driver.stream.on_change(&changed);
-                    // Something else than what was rejected.
-                    view.refused.store(false, Relaxed);
                 }
-                "ruled" => {
-                    let route = [(ResourceType::Route, "r".into())];
-                    driver.stream.on_change(&Changed::of(route));
+                "hear" => {
+                    let names = words.map(|word| {
+                        let (kind, name) = word.split_once(':').unwrap();
+                        let kind = ResourceType::from_type_url(&url(kind)).unwrap();
+                        (kind, name.into())
+                    });
+                    driver
+                        .stream
+                        .on_change(&Changed::of(names.collect::<Vec<_>>()));
                 }
                 kind => {
                     let request = driver.request(kind, words);
                     driver.stream.on_request(request, &view).unwrap();
                 }
             }
-            let sent = driver.stream.flush(&view).into_iter();
-            let sent = sent.filter_map(|action| match action {
-                Action::Send(response) => Some(response),
-                _ => None,
-            });
-            let words = sent.map(|response| {
+        }
+        let mut found = Vec::new();
+        for action in driver.stream.flush(&view) {
+            if let Action::Send(response) = action {
                 let kind = ResourceType::from_type_url(&response.type_url).unwrap();
                 driver.nonces.insert(short(kind).into(), response.nonce);
-                let gone = response.removed.iter().map(|name| format!("-{name}"));
-                let there = response.resources.iter().map(|r| format!("{r:?}"));
-                there.chain(gone).collect::<Vec<_>>().join(" ")
-            });
-            let words = words.collect::<Vec<_>>().join("; ");
-            (words, driver.states())
-        };
-        for line in ["cds", "cds ack", "rds +r", "rds ack"] {
-            hears(line);
+                let there = response.resources.iter();
+                let there = there.map(|r| format!(" {r:?}").replace('@', "="));
+                let gone = response.removed.iter().map(|name| format!(" -{name}"));
+                let names: String = there.chain(gone).collect();
+                found.push(format!("{}{names}", short(kind)));
+            }
         }
-        assert_eq!(hears("write cds:-X rds:r=2").0, "r@2");
-        assert_eq!(hears("rds nack:bad").0, "");
-        assert_eq!(hears(news[0]).0, "r@1");
-        let (sent, states) = hears(news[1]);
-        assert_eq!((&*sent, &*states), ("", "cds:X=Acked rds:r=Rejected(bad)"));
-        assert_eq!(hears("write rds:r=3").0, "r@3");
-        assert_eq!(
-            hears("rds ack"),
-            ("-X".into(), "cds:X=Absent rds:r=Acked".into())
+        let (sent, states) = expected.split_once('|').unwrap_or((expected, ""));
+        let place = format!("{mode:?} line {}: {line}", at + 1);
+        assert_eq!(found.join("; "), sent.trim(), "{place}");
+        if !states.is_empty() {
+            assert_eq!(driver.states(), states.trim(), "{place}");
+        }
+    }
+}
+
+/// What is gone stays for what was good before and goes again, until something newer is taken.
+#[test]
+fn what_was_good_before_keeps_what_it_points_at() {
+    for again in ["hear rds:r", "rds +r"] {
+        check_keeping(
+            Mode::Delta,
+            "rds:r=1",
+            &[
+                "write cds:X=1 =>",
+                "cds => cds X=1",
+                "cds ack =>",
+                "rds +r => rds r=1",
+                "rds ack =>",
+                "write cds:-X rds:r=2 => rds r=2",
+                "rds nack:bad =>",
+                &format!("{again} => rds r=1"),
+                "rds ack => | cds:X=Acked rds:r=Rejected(bad)",
+                "write rds:r=3 => rds r=3",
+                "rds ack => cds -X | cds:X=Absent rds:r=Acked",
+            ],
         );
     }
+    // Also while it is only used, beside what Envoy lists.
+    check_keeping(
+        Mode::Delta,
+        "lds:a=1",
+        &[
+            "write cds:X=1 =>",
+            "cds +X => cds X=1",
+            "cds ack =>",
+            "lds +a => lds a=1",
+            "lds ack =>",
+            "write cds:-X lds:a=2 => lds a=2",
+            "lds nack:bad =>",
+            "hear lds:a & lds +b & write lds:b=2 => lds a=1 b=2",
+            "lds nack:Error_adding/updating_listener(s)_b:_wrong => | cds:X=Acked lds:a=Rejected(bad) \
+             lds:b=Rejected(Error adding/updating listener(s) b: wrong)",
+        ],
+    );
+    check_keeping(
+        Mode::Sotw,
+        "lds:a=1",
+        &[
+            "write cds:X=1 =>",
+            "cds => cds X=1",
+            "cds ack =>",
+            "lds => lds a=1",
+            "lds ack =>",
+            "write cds:-X lds:a=2 => lds a=2",
+            "lds nack:bad =>",
+            "hear lds:a & write lds:b=2 => lds a=1 b=2",
+            "lds nack:Error_adding/updating_listener(s)_b:_wrong =>",
+            "write lds:a=3 => lds a=3",
+            "lds ack => cds",
+        ],
+    );
+}
+
+/// To reject that, too, changes nothing of what is kept from it, whether it was at fault or only came with what was.
+#[test]
+fn what_was_good_before_is_rejected_too() {
+    check_keeping(
+        Mode::Delta,
+        "cds:a=1",
+        &[
+            "write cds:a=2 =>",
+            "cds +a => cds a=2",
+            "cds nack:bad => cds a=1",
+            "cds nack:worse => | cds:a=Rejected(worse)",
+            "hear cds:a =>",
+            "cds +a => cds a=1",
+            "cds ack => | cds:a=Rejected(worse)",
+            "hear cds:a => | cds:a=Rejected(worse)",
+            "write cds:a=3 => cds a=3",
+            "cds ack => | cds:a=Acked",
+        ],
+    );
+    check_keeping(
+        Mode::Sotw,
+        "lds:a=1",
+        &[
+            "write cds:X=1 lds:b=1 =>",
+            "cds => cds X=1",
+            "cds ack =>",
+            "lds => lds a=1 b=1",
+            "lds ack =>",
+            "write cds:-X lds:a=2 => lds a=2 b=1",
+            "lds nack:bad =>",
+            "hear lds:a & write lds:b=2 => lds a=1 b=2",
+            "lds nack:whatever => lds a=1 b=1",
+            "lds ack => lds a=1 b=2",
+            "lds ack => | cds:X=Acked lds:a=Rejected(whatever) lds:b=Acked",
+            "write lds:a=3 => lds a=3 b=2",
+            "lds ack => cds",
+        ],
+    );
 }

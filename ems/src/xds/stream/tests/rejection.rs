@@ -515,6 +515,51 @@ fn what_is_asked_for_keeps_its_order() {
     ]);
 }
 
+/// Nor does another type come before what is yet to be tried, while a question is answered.
+#[test]
+fn a_question_lets_nothing_pass() {
+    check(&[
+        "write cds:a=1 cds:b=1 lds:l=1 =>",
+        "cds +a +b => cds a=1 b=1",
+        "cds ack =>",
+        "lds +l => lds l=1",
+        "lds ack =>",
+        "write cds:a=2 cds:b=2 lds:l=2 => cds a=2 b=2",
+        "cds nack:wrong => cds a=2",
+        "cds +x =>",
+        "cds ack => cds -x",
+        "cds ack => cds b=2",
+        "cds ack => lds l=2",
+    ]);
+}
+
+/// What waits, because it is gone and that is held, takes nothing from what is tried later.
+#[test]
+fn what_waits_costs_no_trials() {
+    let mut driver = Driver::new(Mode::Delta, Limits::default());
+    for line in [
+        "write lds:l=1 cds:a=1 cds:b=1",
+        "cds +a +b +g +h",
+        "cds ack",
+        "lds +l",
+        "lds ack",
+        "write lds:l=2",
+        "lds nack:bad",
+        "write cds:a=2 cds:b=2",
+        "write cds:-a",
+        "cds nack:wrong",
+        "cds ack",
+    ] {
+        driver.run(line);
+    }
+    for n in 0..100 {
+        driver.run(&format!("write cds:g={n} cds:h={n}"));
+        assert_eq!(driver.run("cds nack:wrong"), [format!("cds g={n}")]);
+        assert_eq!(driver.run("cds ack"), [format!("cds h={n}")]);
+        assert_eq!(driver.run("cds ack"), [""; 0]);
+    }
+}
+
 /// Nor does a client that asks while it rejects bring about responses without end.
 #[test]
 fn who_asks_meanwhile_is_not_tried_without_end() {
