@@ -17,6 +17,8 @@ enum Step {
     Answer(usize, Answer),
     /// The client comes back on a new stream, and says what it has.
     Reconnect,
+    /// By delta the client asks again for a name.
+    Ask(usize, usize),
     /// All of these are heard before anything is said.
     Together(Vec<Step>),
 }
@@ -45,7 +47,8 @@ fn one() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (prop::collection::vec(one, 1..5), prop::bool::weighted(0.1))
             .prop_map(|(writes, lost)| Step::Write(writes, lost)),
-        4 => (kind, answer()).prop_map(|(kind, answer)| Step::Answer(kind, answer)),
+        4 => (kind.clone(), answer()).prop_map(|(kind, answer)| Step::Answer(kind, answer)),
+        1 => (kind, 0..NAMES.len()).prop_map(|(kind, name)| Step::Ask(kind, name)),
         1 => prop::bool::weighted(0.2).prop_map(|back| match back {
             true => Step::Reconnect,
             false => Step::Write(Vec::new(), true),
@@ -163,6 +166,12 @@ impl World {
                 self.say(words.join(" "));
             }
             Step::Answer(kind, answer) => self.answer(ResourceType::ALL[*kind], *answer),
+            Step::Ask(kind, name) if self.driver.mode == Mode::Delta => {
+                let (kind, name) = (ResourceType::ALL[*kind], NAMES[*name]);
+                self.asked.insert((kind, name));
+                self.say(format!("{} +{name}", short(kind)));
+            }
+            Step::Ask(..) => {}
             // Nobody is heard on two streams at once.
             Step::Reconnect if self.held.is_some() => {}
             Step::Reconnect => self.reconnect(),
@@ -287,6 +296,8 @@ impl World {
                 listed.insert(key);
                 if self.has.get(&key) != Some(&version) {
                     open.new.push((key, version));
+                } else {
+                    self.asked.remove(&key);
                 }
             }
             open.gone
@@ -305,13 +316,17 @@ impl World {
                     self.check_made(*key, *wave);
                 }
             }
+            let mut answers = BTreeSet::new();
             for key in &open.gone {
-                self.asked.remove(key);
+                if self.asked.remove(key) {
+                    answers.insert(*key);
+                }
                 self.clings.remove(key);
             }
             for key in &open.gone {
                 // A list that it did not take the first time leaves that out again.
                 let first = self.told_gone.insert(*key) || !self.full(kind);
+                let first = first && !answers.contains(key);
                 if first && self.has.contains_key(key) {
                     self.check_unused(*key);
                 }
