@@ -33,7 +33,11 @@ pub trait Insight: Send + Sync + 'static {
     fn stopping(&self) -> bool {
         false
     }
-    /// What every Envoy rejected that answered.
+    /// Whether calls to the Redis of limits are held back, because it did not answer; `None`: there is none.
+    fn redis_held_back(&self) -> Option<bool> {
+        None
+    }
+    /// What every client rejected that answered.
     fn rejections(&self) -> Vec<v1::Rejection>;
     /// Those that come from the record of a service.
     fn rejections_of_service(&self, name: &ServiceName) -> Vec<v1::Rejection>;

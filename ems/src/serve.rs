@@ -206,6 +206,9 @@ async fn renew(wallet: &Wallet, publisher: &Publisher) {
 
 /// Forgets budgets whose windows are over.
 async fn sweep(limiter: &Limiter, lessor: &Lessor) {
+    if let Some(redis) = limiter.redis() {
+        redis.greet().await;
+    }
     let mut tick = interval(SWEEP);
     loop {
         tick.tick().await;

@@ -291,13 +291,16 @@ async fn health(State(api): State<Api>) -> Response {
     let held: HashMap<_, _> = held.collect();
     let quarantined = registry.quarantined().iter();
     let quarantined: HashMap<_, _> = quarantined.map(|(key, q)| (key, &q.reason)).collect();
-    let alarm = !held.is_empty() || !quarantined.is_empty();
+    let held_back = api.insight.redis_held_back();
+    let alarm = !held.is_empty() || !quarantined.is_empty() || held_back == Some(true);
+    let redis = held_back.map(|held_back| if held_back { "held back" } else { "ok" });
     Json(json!({
         "status": if alarm { "alarm" } else { "ok" },
         "region": registry.home().region,
         "revision": registry.revision(),
         "heldLeases": held,
         "quarantined": quarantined,
+        "redis": redis,
     }))
     .into_response()
 }

@@ -79,7 +79,10 @@ fn render(explanation: &Explanation) -> String {
     if !explanation.limits.is_empty() {
         let limits: Vec<_> = explanation.limits.iter().map(limits::needed).collect();
         text.push('\n');
-        text.push_str(&table(["LIMIT", "BUDGET", "LEFT", "RESETS IN"], &limits));
+        text.push_str(&table(
+            ["LIMIT", "BUDGET", "LEFT", "RESETS IN", "A REQUEST NOW"],
+            &limits,
+        ));
     }
     if !explanation.targets.is_empty() {
         let row = |target: &isthmus_proto::v1::ExplainTarget| {
@@ -130,8 +133,8 @@ mod tests {
         assert_eq!(
             render(&routed),
             "STEP    RESULT\nregion  eu, as asked\n\nremote: pay.eu\n\n\
-             LIMIT                   BUDGET     LEFT    RESETS IN\n\
-             caller 5/minute region  us/orders  2 of 5  -\n\n\
+             LIMIT                   BUDGET     LEFT    RESETS IN  A REQUEST NOW\n\
+             caller 5/minute region  us/orders  2 of 5  -          passes\n\n\
              ADDRESS  KIND     WHY\ngw:1     gateway  -\n"
         );
         let refused = Explanation {

@@ -161,10 +161,18 @@ fn asked(key: &LimitKey) -> String {
 }
 
 /// A budget that a request would need, as a row.
-pub(super) fn needed(limit: &ExplainLimit) -> [String; 4] {
+pub(super) fn needed(limit: &ExplainLimit) -> [String; 5] {
     let key = limit.budget.clone().unwrap_or_default();
     let [whose, left, resets] = budget(&key, limit.requests);
-    [limit.limit.clone(), whose, left, resets]
+    let is_shadow = limit.limit.ends_with(" shadow");
+    let now = match key.left {
+        Some(0) if is_shadow => "passes: a shadow",
+        Some(0) => "refused",
+        Some(_) => "passes",
+        None if is_shadow => "passes: a shadow",
+        None => "as its onError says",
+    };
+    [limit.limit.clone(), whose, left, resets, now.to_owned()]
 }
 
 /// Whose, how much is left, and when it is full again.
@@ -240,6 +248,28 @@ mod tests {
         );
         let last = render(&list, 9);
         assert!(last.contains("us/x       1       unknown  -"), "{last}");
+    }
+
+    #[test]
+    fn what_a_request_would_meet() {
+        for (limit, left, now) in [
+            ("caller 5/minute region", Some(2), "passes"),
+            ("caller 5/minute region", Some(0), "refused"),
+            ("caller 5/minute region", None, "as its onError says"),
+            ("caller 5/minute region shadow", Some(0), "passes: a shadow"),
+            ("caller 5/minute region shadow", None, "passes: a shadow"),
+        ] {
+            let row = needed(&ExplainLimit {
+                limit: limit.into(),
+                requests: 5,
+                budget: Some(key("us/orders", 1, 0, left)),
+            });
+            assert_eq!(
+                row.last().map(String::as_str),
+                Some(now),
+                "{limit} {left:?}"
+            );
+        }
     }
 
     #[test]

@@ -117,6 +117,22 @@ impl Redis {
         })
     }
 
+    /// Says so if it cannot be reached: a name that is wrong is better known at the start than by what a limit does later.
+    pub(crate) async fn greet(&self) {
+        let mut connection = self.connection();
+        let ping = ::redis::cmd("PING");
+        let answer = timeout(TIMEOUT, ping.query_async::<String>(&mut connection)).await;
+        let error = match answer {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        warn!(
+            error,
+            "the Redis of --redis does not answer: until it does, each limit of the region does what its onError says"
+        );
+    }
+
     /// Looks at the budgets of all claims, which are of one service, and if none of them is against it charges those that
     /// fit.
     pub(super) async fn charge(

@@ -12,7 +12,7 @@ use crate::{
     api::Insight,
     explain::{explain, lease_step},
     lease::server::Lessor,
-    ratelimit::server::Limiter,
+    ratelimit::{redis::Redis, server::Limiter},
     record::Invalid,
     resources::{self, Resources},
     xds::{
@@ -43,6 +43,10 @@ impl Insight for Lookout {
 
     fn stopping(&self) -> bool {
         self.envoys.is_draining()
+    }
+
+    fn redis_held_back(&self) -> Option<bool> {
+        self.limiter.redis().map(Redis::is_open)
     }
 
     fn rejections(&self) -> Vec<v1::Rejection> {

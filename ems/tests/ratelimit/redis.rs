@@ -180,6 +180,11 @@ async fn a_redis_that_is_gone_and_comes_back() {
     assert!(!asking.passes(&both).await, "one that denies is enough");
     let counted = calls(&ems);
     assert_eq!(counted["breaker_open"], 1, "{counted:?}");
+    let health = ems.get("/healthz").unwrap();
+    assert_eq!(
+        (&health["status"], &health["redis"]),
+        (&json!("alarm"), &json!("held back"))
+    );
     assert!(counted["failed"] >= u64::from(FAILURES), "{counted:?}");
     assert!(counted["held_back"] > 0, "{counted:?}");
 
@@ -187,6 +192,11 @@ async fn a_redis_that_is_gone_and_comes_back() {
     passes_in_the_end(&asking, shut).await;
     let counted = calls(&ems);
     assert_eq!(counted["breaker_open"], 0, "{counted:?}");
+    let health = ems.get("/healthz").unwrap();
+    assert_eq!(
+        (&health["status"], &health["redis"]),
+        (&json!("ok"), &json!("ok"))
+    );
     // It was empty, and counts again.
     assert_eq!(passed(&asking, shut, 4).await, 2);
 }
@@ -247,6 +257,9 @@ async fn ems_starts_without_its_redis() {
     let mut redis = redis("redis-late");
     redis.kill();
     let ems = ems(&redis, "redis-late-ems");
+    // Who wrote a wrong host learns it at the start, and not only when a limit has nothing to say.
+    let said = || ems.log().contains("the Redis of --redis does not answer");
+    eventually("a warning", said).unwrap();
     asking::put(
         &ems,
         json!([{"per": "caller", "requests": 1, "unit": "day", "scope": "region", "onError": "deny"}]),
