@@ -521,7 +521,7 @@ impl Subscription {
         self.in_flight = Some(InFlight {
             nonce,
             // What is yet to be tried is not with the client either.
-            waves: waves.and(self.trials.waves()),
+            waves: waves.and(self.trials.coming()),
             mends,
             makes: batch.makes || !self.trials.is_empty(),
             resources: batch.resources.list().clone(),

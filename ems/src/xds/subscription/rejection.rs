@@ -28,8 +28,8 @@ impl Rejection {
     }
 }
 
-/// Notes that a client rejected something of a name. If that was only what was good before, it stands beside what is still
-/// kept from it for the first. True: it is news.
+/// Notes that a client rejected something of a name. If that was only what was good before, what is kept from it for the first
+/// rejection stays noted, with its words: they are what matters once it takes the other after all. True: it is news.
 pub(super) fn note(
     rejected: &mut HashMap<Arc<str>, Rejection>,
     kind: ResourceType,
@@ -43,14 +43,13 @@ pub(super) fn note(
     let new = match first {
         Some(first) => Rejection {
             version: first.version.clone(),
+            error: first.error.clone().or(new.error),
             waves: first.waves.and(new.waves),
-            ..new
         },
         None => new,
     };
-    let fresh = known.is_none_or(|known| known.version != new.version);
     rejected.insert(name, new);
-    fresh
+    !same
 }
 
 /// The client uses what it was sent of a name: what it said of it is over, unless it was sent that because of what it said.

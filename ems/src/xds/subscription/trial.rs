@@ -95,6 +95,13 @@ impl Trials {
         waves.fold(Waves::NONE, Waves::and)
     }
 
+    /// The same without what waits: that is gone, or goes its own way in its own order.
+    pub(super) fn coming(&self) -> Waves {
+        let coming = self.groups.iter().filter(|group| !group.waits);
+        let waves = coming.map(|group| group.waves.and(group.mends));
+        waves.fold(Waves::NONE, Waves::and)
+    }
+
     /// How many names there are in it.
     pub(super) fn len(&self) -> usize {
         self.groups.iter().map(|group| group.names.len()).sum()

@@ -533,6 +533,29 @@ fn a_question_lets_nothing_pass() {
     ]);
 }
 
+/// What waits, because it is gone and that is held, holds up nothing that came later.
+#[test]
+fn what_waits_holds_nothing_up() {
+    check(&[
+        "write lds:l=1 cds:a=1 cds:b=1 =>",
+        "cds +a +b +g => cds a=1 b=1 -g",
+        "cds ack =>",
+        "lds +l => lds l=1",
+        "lds ack =>",
+        "write lds:l=2 => lds l=2",
+        "lds nack:bad =>",
+        "write cds:a=2 cds:b=2 => cds a=2 b=2",
+        "write cds:-a =>",
+        "cds nack:wrong => cds b=2",
+        "cds ack =>",
+        "write cds:g=1 lds:l=3 => cds g=1",
+        "write cds:g=2 =>",
+        "cds ack => cds g=2; lds l=3",
+        "lds ack =>",
+        "cds ack => cds -a",
+    ]);
+}
+
 /// What waits, because it is gone and that is held, takes nothing from what is tried later.
 #[test]
 fn what_waits_costs_no_trials() {
