@@ -230,6 +230,16 @@ impl Known {
                 self.has.insert(name, version);
                 continue;
             }
+            // Only refreshed, perhaps, while the change back to it waits for another type: then that may come, or what was
+            // rejected be there again, which does not.
+            if again && refresh {
+                self.until
+                    .extend(resource.ttl().map(|ttl| (name.clone(), now + ttl)));
+                self.excused.insert(name.clone());
+                updated.push(name.clone());
+                self.has.insert(name, version);
+                continue;
+            }
             let before = self.sent.insert(name.clone(), Some(version.clone()));
             let same = before.flatten().as_ref() == Some(&version);
             let follows = self.follows.remove(&name) && !self.refused.contains(&name);
