@@ -22,6 +22,7 @@ mod property;
 mod rejection;
 mod removal;
 mod sotw;
+mod trial;
 mod ttl;
 
 use std::collections::{BTreeSet, HashMap};
