@@ -388,7 +388,8 @@ impl Source for Resources {
                     "change the record"
                 } else {
                     // It is made of many records, and of what the Envoy said of itself.
-                    "look whether the Envoy's --filter and --listen fit it (ems bootstrap), then at the records"
+                    "look whether the Envoy's --filter and --listen fit it (ems bootstrap), then at the records; restart an Envoy \
+                     that is mended, for it is not sent this again"
                 };
                 tracing::error!(
                     %kind, name = &**name, %error, advice,

@@ -2,6 +2,7 @@
 
 use isthmus_proto::v1;
 
+use super::table::plain;
 use crate::xds::ResourceType;
 
 /// A line for each, and Envoy's words below.
@@ -15,10 +16,10 @@ fn line(rejection: &v1::Rejection) -> String {
         false => "no version before it was good",
     };
     format!(
-        "{} {} (version {}) was rejected by every Envoy that answered; {served}\n    {}\n",
+        "{} {} (version {}) was rejected by every client that answered; {served}\n    {}\n",
         kind(&rejection.type_url),
-        rejection.name,
-        rejection.version,
+        plain(&rejection.name),
+        plain(&rejection.version),
         rejection.error.trim().replace('\n', "\n    ")
     )
 }
@@ -43,7 +44,7 @@ mod tests {
         };
         assert_eq!(
             lines(&[rejection]),
-            "cluster pay.us (version 1f) was rejected by every Envoy that answered; those that have nothing else get the version before\n    \
+            "cluster pay.us (version 1f) was rejected by every client that answered; those that have nothing else get the version before\n    \
              no such\n    checker\n"
         );
         assert_eq!(kind("unheard/of"), "unheard/of");

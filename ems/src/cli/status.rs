@@ -8,7 +8,11 @@ use std::{
 use anyhow::{Result, bail};
 use isthmus_proto::v1::{self, ListNodesRequest, node_resource::State};
 
-use super::{client::Server, rejections, table::table};
+use super::{
+    client::Server,
+    rejections,
+    table::{plain, table},
+};
 use crate::json;
 
 /// Arguments of `ems status`.
@@ -102,11 +106,13 @@ fn render(list: &v1::NodeList, now: SystemTime, colour: bool) -> String {
             let error = resource.error.trim().replace('\n', "\n    ");
             text.push_str(&format!(
                 "\n{on}{} rejected {kind} {} (version {}){off}\n    {error}\n",
-                node.id, resource.name, resource.version
+                plain(&node.id),
+                plain(&resource.name),
+                plain(&resource.version)
             ));
         }
         if more > 0 {
-            let id = &node.id;
+            let id = plain(&node.id);
             text.push_str(&format!(
                 "\n{id} rejected {more} more: see ems status --node {id}\n"
             ));
@@ -222,7 +228,7 @@ mod tests {
         let mut empty = v1::NodeList::default();
         assert_eq!(render(&empty, now(0), true), "no Envoy is connected\n");
         empty.rejected.push(v1::Rejection::default());
-        assert!(render(&empty, now(0), true).contains("rejected by every Envoy"));
+        assert!(render(&empty, now(0), true).contains("rejected by every client"));
         for (at, expected) in [(0, "0s"), (1_059, "59s"), (4_600, "1h"), (1_000_000, "11d")] {
             assert_eq!(age(&node, now(at)), expected);
         }

@@ -6,7 +6,7 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
         if cell.is_empty() {
             "-".to_owned()
         } else {
-            cell.to_owned()
+            plain(cell)
         }
     };
     let header = header.map(str::to_owned);
@@ -36,6 +36,11 @@ pub(super) fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> 
     text
 }
 
+/// With nothing in it that a terminal would obey: clients choose their ids and the names that they ask for.
+pub(super) fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +52,10 @@ mod tests {
         assert_eq!(
             table(["NAME", "X"], &[row("zürich-1", ""), row("a", "long")]),
             "NAME      X\nzürich-1  -\na         long\n"
+        );
+        assert_eq!(
+            table(["NAME", "X"], &[row("a\n\u{1b}[31m", "\u{9b}1\u{7}")]),
+            "NAME     X\na  [31m   1\n"
         );
     }
 }

@@ -19,7 +19,7 @@ impl Collector for RejectedCollector {
         let rejections = self.0.rejections();
         let mut family = encoder.encode_descriptor(
             "rejected_resources",
-            "Resources whose present version was rejected by every Envoy that answered",
+            "Resources whose present version was rejected by every client that answered",
             None,
             MetricType::Gauge,
         )?;

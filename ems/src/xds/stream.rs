@@ -190,7 +190,7 @@ impl Stream {
         }
         let limit = self.limits.all_names_bytes;
         // Also what it has by a wildcard is in it.
-        if self.remembered > 2 * limit {
+        if self.remembered > limit.saturating_mul(2) {
             return Err(Refusal::NamesTooLong { limit });
         }
         Ok(())

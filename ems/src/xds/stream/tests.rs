@@ -405,6 +405,12 @@ fn what_a_client_says_it_has_is_bounded() {
         let expected = refused.then_some(Refusal::NamesTooLong { limit: 10 });
         assert_eq!(why, expected, "{lines:?}");
     }
+    let none = Limits {
+        all_names_bytes: usize::MAX,
+        ..Limits::default()
+    };
+    let mut driver = Driver::new(Mode::Delta, none);
+    assert_eq!(driver.run("cds +a b=1"), ["cds -a"]);
 }
 
 /// A source that is told what nobody needs.
