@@ -51,7 +51,7 @@ fn what_every_envoy_rejects_is_marked_and_newcomers_get_what_was_good() {
     for command in [&["status"][..], &["get", "services", "shop"]] {
         let text = us.ems.run(command.iter().copied()).unwrap();
         assert!(
-            text.contains("by every Envoy") && text.contains(words),
+            text.contains("by every client") && text.contains(words),
             "{text}"
         );
     }
