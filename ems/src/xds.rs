@@ -272,9 +272,10 @@ fn put_field(to: &mut BytesMut, number: u32, value: &[u8]) {
 /// Words for what something is: which sort of word, and the word.
 pub type Labels = Vec<(&'static str, String)>;
 
-/// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers, with one
-/// exception: a resource may have become [bad](fate) between them. That wakes nobody to whom it was sent before. A client
-/// that rejects it and has no other version of it is looked at again when it does so.
+/// Everything that one node may see, now. Two calls with no [`Changed`] between give the same answers, with two
+/// exceptions: the client may have [refused](Self::refused) a resource between them, or it may have become [bad](fate). That
+/// wakes nobody to whom it was sent before. A client that rejects it and has no other version of it is looked at again when
+/// it does so.
 pub trait View: Send + Sync {
     /// The resource of this name, made on demand; `None` where no such thing exists.
     fn get(&self, kind: ResourceType, name: &str) -> Option<Arc<Resource>>;

@@ -1,6 +1,7 @@
 //! A resource as it is now, and as it was when a client last took it, for those whom the present one is not for.
 //!
-//! What clients said is in the resource itself, and so is for whom it is then.
+//! What clients said is in the resource itself, and so is for whom of those who come it is then; what one of them rejected
+//! is in its [`Reader`].
 
 use std::sync::Arc;
 
